@@ -1,0 +1,57 @@
+"""Settings of the whole house: from VERMILION_* in the environment, read once.
+
+    VERMILION_HOME=/data/vermilion vermilion make "..."
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from vermilion.errors import InputError
+
+
+class Settings(BaseSettings):
+    """Where things live, which models are used when none is named, and the limits.
+
+    Raises:
+        InputError: from `get_settings`, when a variable has a value that cannot be used.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="VERMILION_", frozen=True)
+
+    home: Path = Field(
+        default_factory=lambda: user_data_path("vermilion"),
+        description="Folder that holds models and the library.",
+    )
+    text_model: str = Field("smollm2-135m", description="Model that writes when none is named.")
+    speech_model: str = Field("hibari-heart", description="Voice that speaks when none is named.")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads for torch; 0: one a core.")
+    max_batch: int = Field(16, ge=1, le=1024, description="Most sequences decoded side by side.")
+    max_brief_bytes: int = Field(65_536, ge=1, description="Largest brief that is read, in bytes.")
+    max_recipe_bytes: int = Field(262_144, ge=1, description="Largest recipe that is read, in bytes.")
+
+    @property
+    def models_dir(self) -> Path:
+        """Where pulled models lie, a folder each."""
+        return self.home / "models"
+
+    @property
+    def library_dir(self) -> Path:
+        """Where the library's database and files lie."""
+        return self.home / "library"
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process. Tests clear it with `get_settings.cache_clear()`."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "VERMILION_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise InputError(f"{name}: {first['msg']} (found {first['input']!r})") from None

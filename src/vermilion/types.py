@@ -1,0 +1,185 @@
+"""The nouns that every room shares. Frozen, plain, free of heavy imports.
+
+A Brief becomes Prompts, a Prompt becomes a Sample, a kept Sample is an Asset, and a
+search gives Hits. Everything here can be written as JSON, except a Sample's content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """What a person wants.
+
+    Attributes:
+        subject: what it is about, in words; the only field that is required.
+        audience: who it is for.
+        tone: how it should sound, e.g. "warm".
+        language: an ISO 639-1 code, "en" or "zh"; empty: read off the subject.
+        style: how it should look, for kinds that are looked at.
+        facts: statements that may be used; nothing else may be claimed.
+        must_mention: words that the finished texts have to contain.
+        recipe: name of a recipe or path of a recipe file; empty: chosen by the subject.
+        counts: how many of a recipe's step to make, by step name; 0 leaves it out.
+        seed: 0 <= seed < 2**63; None draws one, which is kept with the result.
+        variables: further values for a recipe's templates.
+    """
+
+    subject: str
+    audience: str = ""
+    tone: str = ""
+    language: str = ""
+    style: str = ""
+    facts: tuple[str, ...] = ()
+    must_mention: tuple[str, ...] = ()
+    recipe: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    seed: int | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a recipe: a template that becomes `count` prompts of one kind.
+
+    Attributes:
+        name: how later steps call it: `{{ name.text }}`.
+        kind: what it makes, e.g. "text"; the name of a craft.
+        template: Jinja2 source of the prompt's text.
+        needs: names of the steps whose results the template uses.
+        count: how many to make.
+        settings: the craft's settings (see each craft).
+        checks: name of a check and its argument; what fails them is rolled again.
+        candidates: how many are drawn at once for each one kept (best of n).
+        tries: how many times such a draw is made before a failing one is kept and said.
+    """
+
+    name: str
+    kind: str
+    template: str
+    needs: tuple[str, ...] = ()
+    count: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    checks: Mapping[str, Any] = field(default_factory=dict)
+    candidates: int = 1
+    tries: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Steps that turn a brief into a finished set, in order.
+
+    Attributes:
+        name: file name without its ending.
+        description: one line for people.
+        words: words in a sentence that choose this recipe when none is named.
+        languages: languages its templates are written for.
+        steps: in an order in which every step follows those it needs.
+    """
+
+    name: str
+    description: str
+    steps: tuple[Step, ...]
+    words: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ("en",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One instruction to one model.
+
+    Attributes:
+        kind: what is to be made, e.g. "text".
+        text: the instruction; for speech, the words to speak.
+        model: name of the model in the store.
+        seed: 0 <= seed < 2**63; with the model it decides the result.
+        negative_text: what to stay away from, for models that know it.
+        settings: the craft's settings, already validated, JSON values only.
+    """
+
+    kind: str
+    text: str
+    model: str
+    seed: int
+    negative_text: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """What a model returned, in memory.
+
+    Attributes:
+        prompt: the instruction that it answers.
+        content: text, or a waveform of float32 in [-1, 1], shape (samples,) mono.
+        data: for structured text, the parsed JSON object.
+        sample_rate: of a waveform, in Hz.
+        notes: what the engine observed, JSON values only: tokens, mean log-probability,
+            why it stopped, seconds.
+    """
+
+    prompt: Prompt
+    content: str | NDArray[np.float32]
+    data: Any = None
+    sample_rate: int | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """A kept sample: a row in the library and a file named by its SHA-256.
+
+    Attributes:
+        id: eight letters and digits; any unique beginning of it is accepted.
+        kind: "text", "speech", ...
+        media_type: of the file, e.g. "audio/wav".
+        sha256: of the file's bytes, hexadecimal.
+        size: of the file, in bytes.
+        path: where the file lies.
+        created_at: UTC.
+        text: the words in it: the text itself, or what is spoken.
+        recipe: all that is needed to make it again: prompt (kind, text, seed, model,
+            settings), weights (SHA-256 of the model's files), versions, device.
+        notes: what was observed while it was made: seconds, checks, scores.
+        parents: ids of the assets that it was made from.
+        set_id: which finished set it belongs to, if any.
+        step: name of the recipe's step, and its number among that step's results.
+        licence: of the model that made it, as an SPDX expression.
+        rating: 1 to 5, or None.
+    """
+
+    id: str
+    kind: str
+    media_type: str
+    sha256: str
+    size: int
+    path: Path
+    created_at: datetime
+    text: str
+    recipe: Mapping[str, Any]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    parents: tuple[str, ...] = ()
+    set_id: str | None = None
+    step: str | None = None
+    index: int = 0
+    licence: str = ""
+    rating: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """An asset that a search found, how well it fits (higher is better), and why."""
+
+    asset: Asset
+    score: float
+    reason: str
