@@ -1,0 +1,1 @@
+"""One room per model family, with the same file names in every room."""

@@ -1,0 +1,1 @@
+"""Transformer language models of the Llama family. Read net.py first, then sample.py."""

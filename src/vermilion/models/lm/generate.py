@@ -1,0 +1,255 @@
+"""The generation loop: sequences join a batch, take a token each step, and leave it.
+
+B sequences in the batch, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from llguidance import LLMatcher
+from numpy.typing import NDArray
+from tokenizers.decoders import DecodeStream
+
+from vermilion.errors import InputError, ModelError
+from vermilion.models.lm.net import LM
+from vermilion.models.lm.sample import Choice, Sampling, choose
+from vermilion.models.lm.tokenizer import Tokenizer
+from vermilion.nn.attention import KeyValueCache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A text to be continued.
+
+    Attributes:
+        ids: its tokens, at least one.
+        sampling: how each token is chosen.
+        max_new_tokens: at least 1.
+        stop: strings that end the text; they are not part of it.
+        grammar: of llguidance, that the new text has to follow; None: free.
+    """
+
+    ids: Sequence[int]
+    sampling: Sampling
+    max_new_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    grammar: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some new text of one request; with `finish`, its last.
+
+    Attributes:
+        index: of the request.
+        text: what is new; may be empty.
+        finish: None, "stop" (the model or a stop string ended it) or "length".
+        tokens: number of tokens made so far.
+        logprob: sum of their log-probabilities.
+    """
+
+    index: int
+    text: str
+    finish: str | None
+    tokens: int
+    logprob: float
+
+
+class _Text:
+    """Token ids turned into text piece by piece, up to a stop string."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...]) -> None:
+        self._tokenizer, self._stop = tokenizer, stop
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._held = ""
+
+    def add(self, token: int) -> tuple[str, bool]:
+        """The text that can be shown now, and whether a stop string was reached."""
+        self._held += self._stream.step(self._tokenizer.fast, token) or ""
+        at = min((i for s in self._stop if (i := self._held.find(s)) >= 0), default=-1)
+        if at >= 0:
+            text, self._held = self._held[:at], ""
+            return text, True
+        keep = max((_overlap(self._held, s) for s in self._stop), default=0)
+        text = self._held[: len(self._held) - keep]
+        self._held = self._held[len(text) :]
+        return text, False
+
+    def rest(self) -> str:
+        """What was held back because it might have become a stop string."""
+        text, self._held = self._held, ""
+        return text
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that is a beginning of `stop`."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """A request while it is being worked on. The last of `ids` is not yet in the cache."""
+
+    index: int
+    request: Request
+    text: _Text
+    matcher: LLMatcher | None
+    ids: list[int]
+    logprob: float = 0.0
+
+    @property
+    def made(self) -> int:
+        return len(self.ids) - len(self.request.ids)
+
+
+class Generator:
+    """Continues many texts side by side.
+
+    Args:
+        net: the model, in evaluation mode.
+        tokenizer: its tokenizer.
+        max_batch: most sequences that are decoded at once; the others wait.
+    """
+
+    def __init__(self, net: LM, tokenizer: Tokenizer, max_batch: int = 16) -> None:
+        self.net, self.tokenizer, self.max_batch = net, tokenizer, max_batch
+        self._eos = frozenset(net.config.eos_token_ids) | (
+            frozenset() if tokenizer.eos_id is None else {tokenizer.eos_id}
+        )
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Piece]:
+        """Yield pieces of all requests as they are made; closing the iterator stops the work.
+
+        Raises:
+            InputError: a request is empty, longer than the model's context, or has a grammar
+                that cannot be read.
+        """
+        for request in requests:
+            self._check(request)
+        waiting = [self._start(i, request) for i, request in enumerate(requests)][::-1]
+        if not waiting:
+            return
+        length = max(len(r.ids) + r.max_new_tokens for r in requests)
+        rows = min(self.max_batch, len(requests))
+        with torch.inference_mode():
+            cache = self.net.new_cache(rows, min(length, self.net.config.max_position_embeddings))
+            active: list[_Sequence] = []
+            while waiting or active:
+                while waiting and len(active) < rows:
+                    sequence = waiting.pop()
+                    logits = self._prefill(sequence, active, cache)
+                    active.append(sequence)
+                    yield from self._advance(active, len(active) - 1, logits, cache)
+                yield from self._decode(active, cache)
+
+    def _check(self, request: Request) -> None:
+        context = self.net.config.max_position_embeddings
+        if not request.ids:
+            raise InputError("prompt: it is empty; write what the text should be about")
+        if len(request.ids) >= context:
+            raise InputError(
+                f"prompt: it has {len(request.ids)} tokens and the model reads at most"
+                f" {context - 1}; shorten it or choose a model with a longer context"
+            )
+        if request.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens: must be at least 1 (found {request.max_new_tokens})")
+
+    def _start(self, index: int, request: Request) -> _Sequence:
+        matcher = None
+        if request.grammar is not None:
+            matcher = LLMatcher(self.tokenizer.grammar_tokenizer, request.grammar)
+            if matcher.is_error():
+                raise InputError(f"schema: it cannot be used as a grammar: {matcher.get_error()}")
+        text = _Text(self.tokenizer, request.stop)
+        return _Sequence(index, request, text, matcher, list(request.ids))
+
+    def _prefill(
+        self, new: _Sequence, active: list[_Sequence], cache: KeyValueCache
+    ) -> NDArray[np.float32]:
+        """Compute the prompt in the next free row; a beginning shared with a row is copied."""
+        row, shared, source = len(active), 0, -1
+        for i, other in enumerate(active):
+            common = _common_prefix(new.ids, other.ids[:-1])
+            if common > shared:
+                shared, source = common, i
+        shared = min(shared, len(new.ids) - 1)  # at least one token has to be computed
+        if shared:
+            cache.copy_row(source, row, shared)
+        ids = torch.tensor([new.ids[shared:]], device=self.net.device)  # (1, T)
+        positions = torch.arange(shared, len(new.ids), device=self.net.device)[None]  # (1, T)
+        logits = self.net(ids, positions=positions, cache=cache, first_row=row, last_only=True)
+        return logits[0, -1].cpu().numpy()
+
+    def _decode(self, active: list[_Sequence], cache: KeyValueCache) -> Iterator[Piece]:
+        """One token for every sequence in the batch."""
+        if not active:
+            return
+        ids = torch.tensor([[s.ids[-1]] for s in active], device=self.net.device)  # (B, 1)
+        positions = torch.tensor([[len(s.ids) - 1] for s in active], device=self.net.device)
+        logits = self.net(ids, positions=positions, cache=cache, last_only=True)  # (B, 1, V)
+        rows = logits[:, -1].cpu().numpy()  # (B, V)
+        # From the last row to the first: when a sequence leaves, the last takes its row.
+        for row in reversed(range(len(active))):
+            yield from self._advance(active, row, rows[row], cache)
+
+    def _advance(
+        self,
+        active: list[_Sequence],
+        row: int,
+        logits: NDArray[np.float32],
+        cache: KeyValueCache,
+    ) -> Iterator[Piece]:
+        """Choose the next token of one row; let the sequence go when it is its last."""
+        sequence = active[row]
+        choice = self._choose(sequence, logits)
+        sequence.ids.append(choice.token)
+        sequence.logprob += choice.logprob
+        text, finish = self._read(sequence, choice.token)
+        if finish is not None:
+            last = len(active) - 1
+            if row != last:
+                cache.copy_row(last, row, len(active[last].ids))
+                active[row] = active[last]
+            active.pop()
+        if text or finish is not None:
+            yield Piece(sequence.index, text, finish, sequence.made, sequence.logprob)
+
+    def _choose(self, sequence: _Sequence, logits: NDArray[np.float32]) -> Choice:
+        seen, allowed = np.unique(sequence.ids), None
+        if sequence.matcher is not None:
+            mask = np.frombuffer(sequence.matcher.compute_bitmask(), dtype=np.uint8)
+            allowed = np.unpackbits(mask, bitorder="little")[: len(logits)].astype(bool)
+            allowed = np.pad(allowed, (0, len(logits) - len(allowed)))
+        sampling, step = sequence.request.sampling, sequence.made
+        choice = choose(logits, sampling, step=step, seen=seen, allowed=allowed)
+        if not choice.certain:
+            alone = self.net(torch.tensor([sequence.ids], device=self.net.device), last_only=True)
+            exact = alone[0, -1].cpu().numpy()  # (V,)
+            choice = choose(exact, sampling, step=step, seen=seen, allowed=allowed)
+        if sequence.matcher is not None and not sequence.matcher.consume_token(choice.token):
+            raise ModelError(f"the grammar failed: {sequence.matcher.get_error()}")
+        return choice
+
+    def _read(self, sequence: _Sequence, token: int) -> tuple[str, str | None]:
+        """The new text of a sequence, and why it ends here, if it does."""
+        if token in self._eos:
+            return sequence.text.rest(), "stop"
+        text, stopped = sequence.text.add(token)
+        if stopped:
+            return text, "stop"
+        if sequence.matcher is not None and sequence.matcher.is_stopped():
+            return text + sequence.text.rest(), "stop"
+        context = self.net.config.max_position_embeddings
+        if sequence.made >= sequence.request.max_new_tokens or len(sequence.ids) >= context:
+            return text + sequence.text.rest(), "length"
+        return text, None
+
+
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    pairs = zip(first, second, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

@@ -1,0 +1,131 @@
+"""The Llama network (Touvron et al. 2023): RMSNorm, rotary positions, grouped queries, SwiGLU.
+
+B batch, T tokens, S tokens in the cache, C hidden size, F feed-forward size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vermilion.models.lm.config import LMConfig
+from vermilion.nn.attention import KeyValueCache, SelfAttention
+from vermilion.nn.linear import Embedding, Linear
+from vermilion.nn.norm import RMSNorm
+from vermilion.nn.positions import Rotary
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (Shazeer 2020, eq. 6): down(silu(gate(x)) * up(x)); gate and up are one matrix."""
+
+    def __init__(self, size: int, inner: int) -> None:
+        super().__init__()
+        self.gate_up = Linear(size, 2 * inner, bias=False)
+        self.down = Linear(inner, size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) → (B, T, C)."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)  # (B, T, F) each
+        return self.down(F.silu(gate) * up)  # (B, T, C)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each normalised before and added to the stream."""
+
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.attention = SelfAttention(
+            config.hidden_size,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+            qkv_bias=config.attention_bias,
+            out_bias=config.attention_bias and config.architecture == "LlamaForCausalLM",
+        )
+        self.feed_forward_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.feed_forward = FeedForward(config.hidden_size, config.intermediate_size)
+
+
+class LM(nn.Module):
+    """A decoder-only language model: token ids in, logits of the next token out.
+
+    Args:
+        config: its sizes.
+    """
+
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = Embedding(config.vocab_size, config.hidden_size)
+        self.rotary = Rotary(config.head_dim, config.rope_theta, config.rope_scaling)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.head = Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.head.weight = self.embedding.weight
+
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        first_row: int = 0,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Logits of the token that follows each token.
+
+        Args:
+            ids: (B, T), int64.
+            positions: of these tokens in their sequences, (B, T), int64; None: from 0 on.
+            cache: keys and values of the tokens before them; the new ones are added.
+            first_row: row of the cache that the first sequence of the batch uses.
+            last_only: give the logits after the last token only; saves T-1 large products.
+
+        Returns:
+            (B, T, V), or (B, 1, V) with last_only; float32.
+        """
+        batch, tokens = ids.shape
+        if positions is None:
+            positions = torch.arange(tokens, device=ids.device).expand(batch, tokens)  # (B, T)
+        angles = self.rotary.angles(positions)  # (B, 1, T, D) twice
+        mask = None
+        if cache is not None:
+            span = int(positions.max()) + 1
+            seen = torch.arange(span, device=ids.device)  # (S,)
+            mask = (seen <= positions[:, :, None])[:, None]  # (B, 1, T, S)
+        x = self.embedding(ids)  # (B, T, C)
+        for layer, block in enumerate(self.blocks):
+            x = x + block.attention(
+                block.attention_norm(x),
+                angles,
+                positions,
+                mask=mask,
+                cache=cache,
+                layer=layer,
+                first_row=first_row,
+            )  # (B, T, C)
+            x = x + block.feed_forward(block.feed_forward_norm(x))  # (B, T, C)
+        if last_only:
+            x = x[:, -1:]  # (B, 1, C)
+        return self.head(self.norm(x)).float()  # (B, T, V)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.weight.device
+
+    def new_cache(self, rows: int, length: int) -> KeyValueCache:
+        """An empty cache for `rows` sequences of at most `length` tokens."""
+        weight = self.embedding.weight
+        return KeyValueCache(
+            layers=self.config.num_hidden_layers,
+            rows=rows,
+            heads=self.config.num_key_value_heads,
+            length=length,
+            head_dim=self.config.head_dim,
+            dtype=weight.dtype,
+            device=weight.device,
+        )

@@ -1,0 +1,165 @@
+"""Attention. B batch, H heads, G key/value heads, T queries, S keys, D head size, C features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vermilion.nn.linear import Linear
+from vermilion.nn.positions import rotate
+
+
+class KeyValueCache:
+    """Keys and values of the tokens seen so far, one row a sequence.
+
+    The rows in use are always the first ones, so that the tensors are read as views. Each
+    row has a length of its own: no padding is stored and sequences may join and leave.
+
+    Args:
+        layers: number of layers.
+        rows: most sequences that are held side by side.
+        heads: key/value heads G.
+        length: most tokens a row can hold.
+        head_dim: D.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: int,
+        rows: int,
+        heads: int,
+        length: int,
+        head_dim: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (layers, rows, heads, length, head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+
+    @property
+    def length(self) -> int:
+        """Most tokens that a row can hold."""
+        return self.keys.shape[3]
+
+    def grow(self, length: int) -> None:
+        """Make room for `length` tokens a row; what is stored stays."""
+        if length <= self.length:
+            return
+        extra = length - self.length
+        self.keys = F.pad(self.keys, (0, 0, 0, extra))
+        self.values = F.pad(self.values, (0, 0, 0, extra))
+
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` tokens of one row to another."""
+        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
+        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+
+    def write(
+        self, layer: int, first_row: int, positions: Tensor, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Store new keys and values, (B, G, T, D), at positions (B, T) of B rows.
+
+        Returns:
+            Views of all keys and values of these rows, (B, G, length, D).
+        """
+        rows = slice(first_row, first_row + keys.shape[0])
+        all_keys, all_values = self.keys[layer, rows], self.values[layer, rows]
+        batch = torch.arange(keys.shape[0], device=keys.device)[:, None]  # (B, 1)
+        all_keys[batch, :, positions] = keys.transpose(1, 2)  # (B, T, G, D)
+        all_values[batch, :, positions] = values.transpose(1, 2)  # (B, T, G, D)
+        return all_keys, all_values
+
+
+class SelfAttention(nn.Module):
+    """Causal multi-head self-attention (Vaswani et al. 2017, eq. 1) with rotary positions.
+
+        softmax(q kᵀ / sqrt(D)) v
+
+    Several query heads may share one key/value head (grouped queries, Ainslie et al. 2023).
+    The projections to q, k and v are one matrix: one product is faster than three.
+
+    Args:
+        size: C.
+        heads: H, a multiple of kv_heads.
+        kv_heads: G.
+        head_dim: D.
+        qkv_bias: whether the projections to q, k, v have a bias (Qwen2).
+        out_bias: whether the output projection has one.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        *,
+        qkv_bias: bool = False,
+        out_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
+        self.qkv = Linear(size, (heads + 2 * kv_heads) * head_dim, bias=qkv_bias)
+        self.out = Linear(heads * head_dim, size, bias=out_bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        positions: Tensor,
+        *,
+        mask: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        layer: int = 0,
+        first_row: int = 0,
+    ) -> Tensor:
+        """Attend from x, (B, T, C), to itself and to what the cache holds, giving (B, T, C).
+
+        Args:
+            x: features of the new tokens.
+            angles: of the rotary embedding at `positions`.
+            positions: of the new tokens, (B, T), int64.
+            mask: with a cache, True where a query may look: (B, 1, T, S).
+            cache: where earlier keys and values lie; the new ones are added to it.
+            layer: number of this layer in the cache.
+            first_row: row of the cache that the first sequence of the batch uses.
+        """
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x).view(batch, tokens, self.heads + 2 * self.kv_heads, self.head_dim)
+        q, k, v = qkv.transpose(1, 2).split((self.heads, self.kv_heads, self.kv_heads), dim=1)
+        q, k = rotate(q, *angles), rotate(k, *angles)  # (B, H, T, D), (B, G, T, D)
+        if cache is None or mask is None:
+            y = F.scaled_dot_product_attention(
+                q, k, v, is_causal=True, enable_gqa=self.heads != self.kv_heads
+            )  # (B, H, T, D)
+        else:
+            k, v = cache.write(layer, first_row, positions, k, v)
+            span = mask.shape[-1]
+            y = grouped_attention(q, k[:, :, :span], v[:, :, :span], mask)  # (B, H, T, D)
+        return self.out(y.transpose(1, 2).reshape(batch, tokens, -1))  # (B, T, C)
+
+
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention of H query heads over G key/value heads without copying keys or values.
+
+    The H/G query heads that share a key head are laid behind one another as if they were
+    further queries of that head.
+
+    Args:
+        q: (B, H, T, D).
+        k: (B, G, S, D).
+        v: (B, G, S, D).
+        mask: True where a query may look, (B, 1, T, S).
+
+    Returns:
+        (B, H, T, D).
+    """
+    batch, heads, tokens, size = q.shape
+    groups = k.shape[1]
+    q = q.reshape(batch, groups, heads // groups * tokens, size)  # (B, G, H/G*T, D)
+    mask = mask.repeat(1, 1, heads // groups, 1)  # (B, 1, H/G*T, S)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, G, H/G*T, D)
+    return y.view(batch, heads, tokens, size)
