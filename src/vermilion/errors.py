@@ -33,7 +33,9 @@ class MissingExtraError(VermilionError):
     http_status = 501
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs a part that is not installed: pip install 'vermilion[{extra}]'")
+        super().__init__(
+            f"{what} needs a part that is not installed: pip install 'vermilion[{extra}]'"
+        )
 
 
 class ModelError(VermilionError):

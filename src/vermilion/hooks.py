@@ -6,7 +6,7 @@ A package adds to Vermilion with an entry point in its pyproject.toml:
     haiku = "my_package.haiku:HaikuCraft"
 
 Groups:
-    vermilion.crafts   name of a kind → class with the interface `make.crafts.Craft`
+    vermilion.crafts   name of a kind → class with the interface `line.crafts.Craft`
     vermilion.engines  name of a model family → class with the interface `runtime.engines.Engine`
 """
 
@@ -42,8 +42,10 @@ def resolve(group: str, name: str) -> Any:
         raise NotFoundError(f"{group}: nothing is registered as {name!r} (there is: {known})")
     if len({point.value for point in found}) > 1:
         claims = ", ".join(sorted({point.value for point in found}))
-        raise VermilionError(f"{group}: several packages register {name!r}: {claims}; remove all but one")
+        raise VermilionError(f"{group}: {name!r} is registered by {claims}; remove all but one")
     try:
         return found[0].load()
     except (ImportError, AttributeError) as error:
-        raise VermilionError(f"{group}: {found[0].value} of {name!r} cannot be imported: {error}") from error
+        raise VermilionError(
+            f"{group}: {found[0].value} of {name!r} cannot be imported: {error}"
+        ) from error

@@ -1,6 +1,6 @@
 """Settings of the whole house: from VERMILION_* in the environment, read once.
 
-    VERMILION_HOME=/data/vermilion vermilion make "..."
+VERMILION_HOME=/data/vermilion vermilion make "..."
 """
 
 from __future__ import annotations
@@ -28,12 +28,29 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path("vermilion"),
         description="Folder that holds models and the library.",
     )
-    text_model: str = Field("smollm2-135m", description="Model that writes when none is named.")
-    speech_model: str = Field("hibari-heart", description="Voice that speaks when none is named.")
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads for torch; 0: one a core.")
-    max_batch: int = Field(16, ge=1, le=1024, description="Most sequences decoded side by side.")
-    max_brief_bytes: int = Field(65_536, ge=1, description="Largest brief that is read, in bytes.")
-    max_recipe_bytes: int = Field(262_144, ge=1, description="Largest recipe that is read, in bytes.")
+    text_model: str = Field(
+        default="smollm2-135m", description="Model that writes when none is named."
+    )
+    speech_model: str = Field(
+        default="hibari-heart", description="Voice that speaks when none is named."
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Where models run: auto, cpu, cuda or cuda:N.",
+    )
+    threads: int = Field(
+        default=0, ge=0, le=1024, description="CPU threads for torch; 0: one a core."
+    )
+    max_batch: int = Field(
+        default=16, ge=1, le=1024, description="Most sequences decoded side by side."
+    )
+    max_brief_bytes: int = Field(
+        default=65_536, ge=1, description="Largest brief that is read, in bytes."
+    )
+    max_recipe_bytes: int = Field(
+        default=262_144, ge=1, description="Largest recipe that is read, in bytes."
+    )
 
     @property
     def models_dir(self) -> Path:

@@ -57,6 +57,8 @@ class Step:
         kind: what it makes, e.g. "text"; the name of a craft.
         template: Jinja2 source of the prompt's text.
         needs: names of the steps whose results the template uses.
+        each: one prompt is made for each of these, known to the template as `item`; or the
+            name of a list that an earlier step made, e.g. "outline.points". Empty: `count`.
         count: how many to make.
         settings: the craft's settings (see each craft).
         checks: name of a check and its argument; what fails them is rolled again.
@@ -68,6 +70,7 @@ class Step:
     kind: str
     template: str
     needs: tuple[str, ...] = ()
+    each: tuple[str, ...] | str = ()
     count: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
     checks: Mapping[str, Any] = field(default_factory=dict)
@@ -113,6 +116,55 @@ class Prompt:
     seed: int
     negative_text: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSettings:
+    """How text is written. Names and meanings are those of transformers where it has them.
+
+    Attributes:
+        system: instruction that stands before the conversation.
+        examples: earlier turns to follow, pairs of request and answer.
+        schema: JSON schema that the answer follows.
+        pattern: regular expression that the answer follows; not together with `schema`.
+        render: Jinja2 source that makes words of an answer under a schema, whose fields it
+            names; empty: the answer's strings, a paragraph each.
+        temperature: >= 0; 0 takes the likeliest token each time.
+        top_k: keep the k likeliest tokens; 0 keeps all.
+        top_p: in (0, 1].
+        min_p: in [0, 1].
+        repetition_penalty: > 0; 1 changes nothing.
+        max_new_tokens: 1 to 8192.
+        stop: strings that end the text; not part of it.
+    """
+
+    system: str = ""
+    examples: tuple[tuple[str, str], ...] = ()
+    schema: Mapping[str, Any] | None = None
+    pattern: str = ""
+    render: str = ""
+    temperature: float = 0.7
+    top_k: int = 50
+    top_p: float = 0.9
+    min_p: float = 0.0
+    repetition_penalty: float = 1.1
+    max_new_tokens: int = 256
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechSettings:
+    """How text is spoken.
+
+    Attributes:
+        voice: "heart", "emma", ...; empty: that of the model that is named.
+        speed: 0.5 to 2; 1 is the voice's own pace.
+        loudness: integrated, in LUFS (ITU-R BS.1770), -40 to -10; None leaves it as it is.
+    """
+
+    voice: str = ""
+    speed: float = 1.0
+    loudness: float | None = -16.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,0 +1,1 @@
+"""The line: brief → plan → generate → keep. Read run.py first."""

@@ -1,0 +1,107 @@
+"""The craft of text: structured answers become words, and nothing ends mid-sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from vermilion.errors import InputError
+from vermilion.line.checks import Scene, failures
+from vermilion.line.crafts import Encoded
+from vermilion.line.reading import checked
+from vermilion.line.template import compile_template, render
+from vermilion.settings import Settings
+from vermilion.types import Sample, TextSettings
+
+_LAST_END = re.compile(r"^.*[.!?。！？…][\"”’')\]]*", re.DOTALL)
+
+
+class TextCraft:
+    """Makes text files of what language models answer."""
+
+    def settings(self, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """See `Craft.settings`; the fields are those of `TextSettings`."""
+        settings = checked(TextSettings, dict(values), where)
+        bounds = {
+            "temperature": (settings.temperature, 0, 10),
+            "top_k": (settings.top_k, 0, 10**6),
+            "top_p": (settings.top_p, 1e-6, 1),
+            "min_p": (settings.min_p, 0, 1),
+            "repetition_penalty": (settings.repetition_penalty, 0.01, 10),
+            "max_new_tokens": (settings.max_new_tokens, 1, 8192),
+        }
+        for name, (value, least, most) in bounds.items():
+            if not least <= value <= most:
+                raise InputError(f"{where}.{name} must be {least} to {most} (found {value})")
+        if settings.schema is not None and settings.pattern:
+            raise InputError(f"{where}: schema and pattern exclude each other; leave one out")
+        if settings.render:
+            compile_template(settings.render, f"{where}.render")
+        return asdict(settings)
+
+    def model(self, values: Mapping[str, Any], settings: Settings) -> str:
+        """See `Craft.model`."""
+        return settings.text_model
+
+    def finish(self, sample: Sample) -> Sample:
+        """Parse a structured answer and put it into words; cut an unfinished last sentence.
+
+        The sample's note "whole" tells whether the text ends where it should.
+        """
+        settings = TextSettings(**sample.prompt.settings)
+        text = str(sample.content).strip()
+        cut = sample.notes.get("finish") == "length"
+        if settings.schema is not None:
+            return _structured(sample, text, settings.render)
+        whole = not cut or settings.pattern != ""
+        if cut:
+            last = _LAST_END.match(text)
+            text, whole = (last[0].strip(), True) if last else (text, False)
+        notes = {**sample.notes, "whole": whole and text != ""}
+        return replace(sample, content=text, notes=notes)
+
+    def failures(self, sample: Sample, checks: Mapping[str, Any], scene: Scene) -> Sequence[str]:
+        """See `Craft.failures`."""
+        if not sample.notes.get("whole", True):
+            return ("is cut off",)
+        return failures(str(sample.content), checks, scene)
+
+    def score(self, sample: Sample) -> float:
+        """The mean log-probability of its tokens: what the model itself finds likeliest."""
+        return float(sample.notes["logprob"])
+
+    def text(self, sample: Sample) -> str:
+        """See `Craft.text`."""
+        return str(sample.content)
+
+    def encode(self, sample: Sample) -> Encoded:
+        """A UTF-8 text file that ends with a new line."""
+        text = self.text(sample)
+        content = (text.rstrip() + "\n").encode()
+        return Encoded(content=content, media_type="text/plain", suffix="txt", text=text)
+
+
+def _structured(sample: Sample, text: str, source: str) -> Sample:
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError:  # the answer was longer than max_new_tokens
+        return replace(sample, content=text, notes={**sample.notes, "whole": False})
+    if source:
+        values = data if isinstance(data, dict) else {"answer": data}
+        words = render(source, values, "settings.render")
+    else:
+        words = "\n\n".join(_strings(data))
+    return replace(sample, content=words, data=data, notes={**sample.notes, "whole": True})
+
+
+def _strings(data: Any) -> list[str]:
+    if isinstance(data, dict):
+        return [text for value in data.values() for text in _strings(value)]
+    if isinstance(data, list):
+        return [text for value in data for text in _strings(value)]
+    return [str(data)]
+
+

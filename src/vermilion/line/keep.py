@@ -1,0 +1,150 @@
+"""Samples → assets: into the library with all that makes them again, and out into folders."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vermilion import __version__
+from vermilion.errors import InputError, StorageError
+from vermilion.library import Library
+from vermilion.line.crafts import Craft
+from vermilion.runtime.cards import Card
+from vermilion.runtime.engines import Engine
+from vermilion.types import Asset, Sample
+
+
+def keep(
+    library: Library,
+    sample: Sample,
+    craft: Craft,
+    card: Card,
+    engine: Engine,
+    *,
+    notes: Mapping[str, Any] | None = None,
+    origin: Mapping[str, Any] | None = None,
+    parents: Sequence[str] = (),
+    set_id: str | None = None,
+    step: str | None = None,
+    index: int = 0,
+) -> Asset:
+    """Write a finished sample into the library.
+
+    Args:
+        library: where to.
+        sample: finished.
+        craft: of its kind.
+        card: of the model that made it.
+        engine: that made it.
+        notes: to keep beside the sample's own.
+        origin: what it was made for: the brief and the recipe's name.
+        parents: ids of the assets that its prompt used.
+        set_id: of the finished set.
+        step: of the recipe.
+        index: among the step's results.
+
+    Raises:
+        StorageError: the disk is full or read-only.
+    """
+    encoded = craft.encode(sample)
+    recipe = {
+        "prompt": asdict(sample.prompt),
+        "model": {"name": card.name, "source": card.source, "weights": card.weights_sha256},
+        "versions": {"vermilion": __version__, **engine.versions},
+        "device": engine.device,
+        **({"origin": dict(origin)} if origin is not None else {}),
+    }
+    return library.keep(
+        encoded.content,
+        kind=sample.prompt.kind,
+        media_type=encoded.media_type,
+        suffix=encoded.suffix,
+        text=encoded.text,
+        recipe=recipe,
+        notes={**sample.notes, **(notes or {})},
+        parents=parents,
+        set_id=set_id,
+        step=step,
+        index=index,
+        licence=card.licence,
+    )
+
+
+def slug(text: str, longest: int = 40) -> str:
+    """Words fit for a file name: small letters, digits, Chinese characters, joined by "-"."""
+    words = re.findall(r"[a-z0-9]+|[\u3400-\u9fff]+", text.lower().replace("'", ""))
+    name = ""
+    for word in words:
+        longer = f"{name}-{word}" if name else word[:longest]
+        if len(longer) > longest:
+            break
+        name = longer
+    return name or "untitled"
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all.
+
+    Raises:
+        StorageError: its folder cannot be made or written.
+    """
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            temporary = file.name
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)  # temporary files are made for their owner only
+        Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise StorageError(f"out: {path} cannot be written: {reason}; name another place") from None
+
+
+def export(library: Library, asset: Asset, folder: Path, suffix: str | None = None) -> Path:
+    """Copy an asset's file into a folder, under a name that people can read.
+
+    Args:
+        library: where it lies.
+        asset: what to copy.
+        folder: where to; made if it is not there.
+        suffix: another format of the same kind, e.g. "mp3"; None keeps the file as it is.
+
+    Returns:
+        The file's path: `<words>-<id>.<suffix>`.
+
+    Raises:
+        InputError: the asset cannot be turned into that format.
+        StorageError: the folder cannot be written.
+    """
+    name = f"{slug(asset.text)}-{asset.id}"
+    content, ending = as_format(library.read(asset), asset, suffix)
+    path = folder / f"{name}.{ending}"
+    write_file(path, content)
+    return path
+
+
+def as_format(content: bytes, asset: Asset, suffix: str | None) -> tuple[bytes, str]:
+    """An asset's bytes in another format, with that format's suffix.
+
+    Raises:
+        InputError: the asset cannot be turned into it.
+    """
+    own = asset.path.suffix.removeprefix(".")
+    if suffix is None or suffix == own:
+        return content, own
+    if not asset.media_type.startswith("audio/"):
+        raise InputError(f"format: {asset.id} is a .{own} and cannot be made a .{suffix}")
+    # Sound needs an extra, so its module is not imported before there is sound.
+    return import_module("vermilion.line.sound").convert(content, suffix)[0], suffix

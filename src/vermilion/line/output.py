@@ -1,0 +1,75 @@
+"""The folder that a finished set is copied into, under names that people can read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vermilion.errors import InputError, StorageError
+from vermilion.line.keep import slug, write_file
+from vermilion.types import Asset
+
+MANIFEST = "set.json"
+
+
+class OutputFolder:
+    """A folder for one set. It holds the set's files and `set.json`, which describes them.
+
+    Args:
+        path: of the folder; made when the first file is written.
+        overwrite: whether it may hold an earlier set, whose files are then removed.
+
+    Raises:
+        InputError: the folder holds other things, or a set and `overwrite` is False.
+        StorageError: it cannot be made or read.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            here = sorted(entry.name for entry in path.iterdir())
+        except FileExistsError:
+            raise InputError(f"out: {path} is a file; name a folder") from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise StorageError(f"out: {path} cannot be made: {reason}; name another place") from None
+        if here and MANIFEST not in here:
+            raise InputError(f"out: {path} is not empty; name a new folder")
+        if here and not overwrite:
+            raise InputError(f"out: {path} holds a finished set; name another or add --overwrite")
+        for name in _listed(path / MANIFEST) if here else []:
+            (path / name).unlink(missing_ok=True)
+
+    def add(self, asset: Asset, content: bytes, of: int) -> Path:
+        """Copy an asset's bytes in, named by its step, with a number where there are several."""
+        stem = asset.step or slug(asset.text)
+        number = f"-{asset.index + 1}" if of > 1 else ""
+        path = self.path / f"{stem}{number}{asset.path.suffix}"
+        write_file(path, content)
+        return path
+
+    def finish(self, description: Mapping[str, Any]) -> None:
+        """Write `set.json`."""
+        text = json.dumps(description, indent=2, ensure_ascii=False)
+        write_file(self.path / MANIFEST, (text + "\n").encode())
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """A path below `parent` that does not exist yet: `name`, or `name-2`, `name-3`, ..."""
+    path, number = parent / name, 2
+    while path.exists():
+        path, number = parent / f"{name}-{number}", number + 1
+    return path
+
+
+def _listed(manifest: Path) -> list[str]:
+    """Names of the files of an earlier set; nothing outside its own folder."""
+    try:
+        items = json.loads(manifest.read_text(encoding="utf-8"))["items"]
+        names = [str(item["file"]) for item in items]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"out: {manifest} is not of a finished set; name a new folder") from None
+    return [name for name in names if Path(name).name == name]

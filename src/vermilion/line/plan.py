@@ -1,0 +1,223 @@
+"""Brief and recipe → prompts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vermilion import hooks
+from vermilion.errors import InputError
+from vermilion.line.brief import language_of
+from vermilion.line.checks import key_words
+from vermilion.line.crafts import Craft
+from vermilion.line.template import names_in, render
+from vermilion.settings import Settings
+from vermilion.types import Brief, Prompt, Recipe, Step
+
+_FIELDS = ("subject", "audience", "tone", "style", "facts", "must_mention")
+_OF_ITEM = ("language", "tags", "item", "number", "count")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a step made, as later steps' templates see it.
+
+    Attributes:
+        texts: the words of each.
+        data: the parsed answer of the first, where it is structured.
+    """
+
+    texts: tuple[str, ...]
+    data: Any = None
+
+    @property
+    def text(self) -> str:
+        """All words, a paragraph each."""
+        return "\n\n".join(self.texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """A step with everything looked up: its craft, its settings, its model.
+
+    Attributes:
+        count: how many the brief asks for; None where `each` decides.
+    """
+
+    step: Step
+    craft: Craft
+    settings: Mapping[str, Any]
+    model: str
+    count: int | None
+
+
+def plan(
+    brief: Brief, recipe: Recipe, settings: Settings, models: Mapping[str, str]
+) -> list[PlannedStep]:
+    """See that the recipe can be followed for this brief, before any work is done.
+
+    Args:
+        brief: what the person wants.
+        recipe: its steps; those whose count is 0 are left out.
+        settings: names the models to use by default.
+        models: by kind, models that the person named.
+
+    Raises:
+        InputError: a kind that no engine makes, a setting that cannot be used, a template
+            that uses a value nobody gives, a count for a step that does not exist.
+    """
+    where = f"recipe {recipe.name}"
+    unknown = set(brief.counts) - {step.name for step in recipe.steps}
+    if unknown:
+        names = ", ".join(step.name for step in recipe.steps)
+        raise InputError(f"brief: counts.{min(unknown)} is no step of {where}; there is: {names}")
+    for step in recipe.steps:
+        if step.kind not in hooks.names(hooks.CRAFTS):
+            known = ", ".join(hooks.names(hooks.CRAFTS))
+            raise InputError(
+                f"{where}: steps.{step.name} asks for {step.kind!r}, which no engine makes yet;"
+                f" there is: {known}"
+            )
+    planned: list[PlannedStep] = []
+    given = {*_FIELDS, *_OF_ITEM, *brief.variables}
+    for step in recipe.steps:
+        count = brief.counts.get(step.name, step.count)
+        if count == 0:
+            continue
+        place = f"{where}: steps.{step.name}"
+        missing = [need for need in step.needs if need not in {p.step.name for p in planned}]
+        if missing:
+            raise InputError(f"brief: {place} needs {missing[0]}, which counts leaves out")
+        unknown_names = names_in(step.template, place) - given - set(step.needs)
+        if unknown_names:
+            raise InputError(
+                f"{place}.template uses {min(unknown_names)!r}, which nothing gives; put it in"
+                " the brief's variables or the step's needs"
+            )
+        craft: Craft = hooks.resolve(hooks.CRAFTS, step.kind)()
+        values = craft.settings(step.settings, f"{place}.settings")
+        model = models.get(step.kind) or craft.model(values, settings)
+        planned.append(
+            PlannedStep(
+                step=step,
+                craft=craft,
+                settings=values,
+                model=model,
+                count=None if step.each and step.name not in brief.counts else count,
+            )
+        )
+    if not planned:
+        raise InputError(f"brief: counts leaves out every step of {where}; keep one")
+    return planned
+
+
+def prompts(
+    planned: PlannedStep, brief: Brief, results: Mapping[str, Result], seed: int
+) -> list[Prompt]:
+    """The prompts of one step, with the seed of each one's first draw.
+
+    Args:
+        planned: the step.
+        brief: what the person wants.
+        results: of the steps before it, by name.
+        seed: of the whole set.
+
+    Raises:
+        InputError: a template cannot be rendered, or comes out empty.
+    """
+    step = planned.step
+    shared = {
+        **{name: getattr(brief, name) for name in _FIELDS},
+        "language": language_of(brief),
+        "tags": tags(brief),
+        **brief.variables,
+        **results,
+    }
+    items = _items(step, shared)
+    if planned.count is not None:
+        items = items[: planned.count] if step.each else [""] * planned.count
+    made = []
+    for number, item in enumerate(items):
+        values = {**shared, "item": item, "number": number + 1, "count": len(items)}
+        text = render(step.template, values, f"steps.{step.name}.template")
+        if not text:
+            raise InputError(f"steps.{step.name}.template: it comes out empty; write what to make")
+        made.append(
+            Prompt(
+                kind=step.kind,
+                text=text,
+                model=planned.model,
+                seed=derive_seed(seed, step.name, number, 0),
+                settings=_filled(planned.settings, values, f"steps.{step.name}.settings"),
+            )
+        )
+    return made
+
+
+def _filled(settings: Mapping[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings with what a grammar takes from the brief or from earlier steps put in.
+
+    A pattern may be a template; a part of a schema may say {"x-from": "tags"}, which becomes
+    an enum of that list.
+    """
+    filled = dict(settings)
+    if filled.get("pattern"):
+        filled["pattern"] = render(filled["pattern"], values, f"{where}.pattern")
+    if filled.get("schema") is not None:
+        filled["schema"] = _filled_schema(filled["schema"], values, f"{where}.schema")
+    return filled
+
+
+def _filled_schema(node: Any, values: Mapping[str, Any], where: str) -> Any:
+    if isinstance(node, list):
+        return [_filled_schema(part, values, where) for part in node]
+    if not isinstance(node, dict):
+        return render(node, values, where) if isinstance(node, str) and "{{" in node else node
+    if "x-from" in node:
+        choices = _look_up(node["x-from"], values)
+        if not choices:
+            raise InputError(f"{where}: x-from names {node['x-from']!r}, which is no list")
+        return {"enum": choices}
+    return {key: _filled_schema(part, values, where) for key, part in node.items()}
+
+
+def _look_up(path: str, values: Mapping[str, Any]) -> list[Any] | None:
+    """A list by its name, or by a path into what a step made: "outline.points"."""
+    name, *parts = path.split(".")
+    found = values.get(name)
+    if isinstance(found, Result):
+        found = found.data
+    for part in parts:
+        found = found.get(part) if isinstance(found, dict) else None
+    return list(found) if isinstance(found, list | tuple) else None
+
+
+def tags(brief: Brief) -> list[str]:
+    """Hashtags that fit the brief, without the sign: its names and the words of its subject."""
+    names = re.findall(r"[A-Z][\w'’]*(?: [A-Z][\w'’]*)+", brief.subject)
+    subject = [word for word in key_words(brief.subject) if word.isalpha() and len(word) > 3]
+    pairs = re.findall(r"(?=\b([a-z]{3,}) ([a-z]{4,})\b)", brief.subject)
+    both = [a + b for a, b in pairs if {a, b} <= set(key_words(brief.subject))]
+    found = [re.sub(r"\W", "", name).lower() for name in [*names, *brief.must_mention]]
+    return list(dict.fromkeys([*found, *both, *subject]))[:12] or ["new"]
+
+
+def _items(step: Step, values: Mapping[str, Any]) -> Sequence[Any]:
+    """What `each` stands for: its own list, or the one that it names."""
+    if not isinstance(step.each, str):
+        return step.each
+    if not step.each:
+        return []
+    found = _look_up(step.each, values)
+    if found is None:
+        raise InputError(f"steps.{step.name}.each: {step.each} is not a list that was made")
+    return found
+
+
+def derive_seed(seed: int, step: str, number: int, draw: int) -> int:
+    """The seed of one draw, 0 <= seed < 2**63: a hash, so that no two draws share their noise."""
+    key = f"{seed}/{step}/{number}/{draw}".encode()
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1

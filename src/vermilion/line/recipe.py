@@ -1,0 +1,104 @@
+"""Recipes: TOML files of steps, those that come with the package and people's own."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from vermilion.errors import InputError, NotFoundError
+from vermilion.line.checks import validate_checks
+from vermilion.line.reading import checked, parse, read_text
+from vermilion.line.template import compile_template
+from vermilion.settings import get_settings
+from vermilion.types import Brief, Recipe, Step
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+MOST_STEPS = 50
+DEFAULT = "launch"
+
+
+def shipped() -> dict[str, Recipe]:
+    """The recipes that come with the package, by name."""
+    folder = files("vermilion") / "recipes"
+    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return {
+        name.removesuffix(".toml"): from_text(
+            (folder / name).read_text(encoding="utf-8"), name.removesuffix(".toml")
+        )
+        for name in found
+    }
+
+
+def find(name: str) -> Recipe:
+    """A recipe by name, or by the path of a .toml file.
+
+    Raises:
+        NotFoundError: there is no such recipe or file.
+        InputError: the file is not a recipe.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        text = read_text(path, get_settings().max_recipe_bytes, "recipe")
+        return from_text(text, path.stem)
+    known = shipped()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(known)}"
+        raise NotFoundError(f"recipe: {name!r} is not known; {hint}")
+    return known[name]
+
+
+def choose(brief: Brief) -> Recipe:
+    """The recipe that the brief names; else the one whose words it uses; else `launch`."""
+    if brief.recipe:
+        return find(brief.recipe)
+    request = f"{brief.variables.get('request', '')} {brief.subject}".lower()
+    words = set(re.findall(r"\w+", request))
+    recipes = shipped()
+    fits = [name for name, recipe in recipes.items() if words & set(recipe.words)]
+    return recipes[fits[0] if len(fits) == 1 else DEFAULT]
+
+
+def from_text(text: str, name: str) -> Recipe:
+    """Read and check a recipe's TOML.
+
+    Raises:
+        InputError: a field is missing, unknown or wrong; a step needs one that does not come
+            before it; a template, a check or a kind is not known.
+    """
+    what = f"recipe {name}"
+    table = parse(text, ".toml", what)
+    rows = table.pop("steps", [])
+    if not isinstance(rows, list) or not 1 <= len(rows) <= MOST_STEPS:
+        raise InputError(f"{what}: steps must be a list of 1 to {MOST_STEPS} tables [[steps]]")
+    steps: list[Step] = []
+    for row in rows:
+        steps.append(_step(row, what, {step.name for step in steps}))
+    return replace(checked(Recipe, {**table, "name": name, "steps": []}, what), steps=tuple(steps))
+
+
+def _step(row: Any, what: str, before: set[str]) -> Step:
+    if not isinstance(row, dict):
+        raise InputError(f"{what}: steps must be tables: [[steps]]")
+    step = checked(Step, row, f"{what}: step {row.get('name', '?')}")
+    where = f"{what}: steps.{step.name}"
+    if not _NAME.fullmatch(step.name) or step.name in before:
+        raise InputError(f"{where}: name must be unique, of small letters, digits and _")
+    for need in step.needs:
+        if need not in before:
+            raise InputError(f"{where}: needs names {need!r}, which is no earlier step")
+    source = step.each.split(".")[0] if isinstance(step.each, str) else ""
+    if source and source not in {*step.needs, "facts"}:
+        raise InputError(f"{where}: each reads {step.each!r}, which is not among its needs")
+    limits = {"count": (step.count, 0, 200), "candidates": (step.candidates, 1, 64)}
+    for field, (value, least, most) in {**limits, "tries": (step.tries, 1, 20)}.items():
+        if not least <= value <= most:
+            raise InputError(f"{where}: {field} must be {least} to {most} (found {value})")
+    compile_template(step.template, f"{where}.template")
+    validate_checks(step.checks, where)
+    return step
+

@@ -1,0 +1,112 @@
+"""Sound: loudness, and files. Waveforms are mono float32 in [-1, 1], shape (samples,)."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vermilion.errors import InputError, MissingExtraError, ModelError
+
+try:
+    import pyloudnorm
+    import soundfile
+    from scipy import ndimage, signal
+except ImportError:
+    raise MissingExtraError("sound", "speech") from None
+
+Waveform = NDArray[np.float32]
+
+FORMATS = {
+    "wav": ("audio/wav", {"format": "WAV", "subtype": "PCM_16"}),
+    "flac": ("audio/flac", {"format": "FLAC", "subtype": "PCM_16"}),
+    "mp3": ("audio/mpeg", {"format": "MP3", "compression_level": 0.25}),
+}
+CEILING = 10 ** (-1 / 20)  # -1 dBFS, above which nothing rises
+_SHORTEST = 0.4  # seconds: one gating block of BS.1770
+
+
+def loudness(wave: Waveform, sample_rate: int) -> float:
+    """Integrated loudness in LUFS (ITU-R BS.1770-4); -inf for silence.
+
+    What is shorter than a gating block of 0.4 s is repeated until it fills one.
+    """
+    least = int(_SHORTEST * sample_rate) + 1
+    if 0 < len(wave) < least:
+        wave = np.tile(wave, -(-least // len(wave)))
+    return float(pyloudnorm.Meter(sample_rate).integrated_loudness(wave.astype(np.float64)))
+
+
+def normalise(wave: Waveform, sample_rate: int, target: float) -> Waveform:
+    """Bring a waveform to a loudness in LUFS, with peaks held below -1 dBFS.
+
+    Speech at -16 LUFS has peaks above full scale; a limiter takes them down, which makes it
+    a little quieter, so gain and limit are repeated until it is within 0.1 of the target.
+    """
+    level = loudness(wave, sample_rate)
+    if not np.isfinite(level):
+        return wave
+    gain, limited = 10 ** ((target - level) / 20), wave
+    for _ in range(6):
+        limited = limit(wave * np.float32(gain), sample_rate)
+        missing = target - loudness(limited, sample_rate)
+        if abs(missing) < 0.1:
+            break
+        gain *= 10 ** (missing / 20)
+    return limited
+
+
+def limit(wave: Waveform, sample_rate: int) -> Waveform:
+    """A look-ahead limiter: gain falls smoothly over 5 ms before a peak and rises after it."""
+    window = int(0.005 * sample_rate) | 1
+    needed = np.minimum(1.0, CEILING / np.maximum(np.abs(wave), 1e-9))  # (samples,)
+    held = ndimage.minimum_filter1d(needed, 2 * window + 1, mode="nearest")
+    shape = signal.windows.hann(window)
+    smooth = np.convolve(np.pad(held, window // 2, mode="edge"), shape / shape.sum(), mode="valid")
+    # The smooth gain is an average of gains that are each low enough for the peak.
+    return np.clip(wave * smooth, -CEILING, CEILING).astype(np.float32)
+
+
+def encode(wave: Waveform, sample_rate: int, suffix: str) -> tuple[bytes, str]:
+    """A sound file's bytes and media type.
+
+    Args:
+        wave: what to write.
+        sample_rate: in Hz.
+        suffix: "wav" and "flac" (16 bit), or "mp3".
+
+    Raises:
+        InputError: another suffix.
+    """
+    if suffix not in FORMATS:
+        raise InputError(f"out: .{suffix} is no sound format that is known; use {_known()}")
+    media_type, options = FORMATS[suffix]
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave, sample_rate, **options)
+    return buffer.getvalue(), media_type
+
+
+def decode(content: bytes) -> tuple[Waveform, int]:
+    """A sound file's waveform (mono) and sample rate in Hz.
+
+    Raises:
+        ModelError: the bytes are no sound that can be read.
+    """
+    try:
+        wave, sample_rate = soundfile.read(io.BytesIO(content), dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise ModelError(f"the sound cannot be read: {error}") from None
+    mono: Any = wave if wave.ndim == 1 else wave.mean(axis=1)
+    return mono, int(sample_rate)
+
+
+def convert(content: bytes, suffix: str) -> tuple[bytes, str]:
+    """A sound file in another format, with its media type."""
+    wave, sample_rate = decode(content)
+    return encode(wave, sample_rate, suffix)
+
+
+def _known() -> str:
+    return ", ".join(f".{suffix}" for suffix in FORMATS)

@@ -1,0 +1,1 @@
+"""Where models live, how they are opened, and the engines that run them."""

@@ -1,0 +1,57 @@
+"""Engines run models. One interface for all of them, built in or from a plug-in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vermilion.runtime.cards import Card
+from vermilion.settings import Settings
+from vermilion.types import Prompt, Sample
+
+# Called with a prompt's number and a part of its result: some text, or a waveform.
+OnPiece = Callable[[int, str | NDArray[np.float32]], None]
+
+
+class Engine(Protocol):
+    """A model, opened. Registered in the group `vermilion.engines` under its family's name.
+
+    Attributes:
+        device: where it runs, e.g. "cpu".
+        versions: of the packages that decide its results, by name.
+    """
+
+    device: str
+    versions: Mapping[str, str]
+
+    @classmethod
+    def memory(cls, card: Card, path: Path) -> int:
+        """About how many bytes the opened model takes."""
+        ...
+
+    @classmethod
+    def open(cls, card: Card, path: Path, settings: Settings) -> Engine:
+        """Open a model's files.
+
+        Raises:
+            ModelError: they are broken or not supported.
+            MissingExtraError: a package that is needed is not installed.
+        """
+        ...
+
+    def generate(
+        self, prompts: Sequence[Prompt], on_piece: OnPiece | None = None
+    ) -> Iterator[tuple[int, Sample]]:
+        """Yield each prompt's number and sample, in the order in which they are finished.
+
+        What a prompt gives depends on nothing but the prompt and the model. Closing the
+        iterator stops the work.
+
+        Raises:
+            InputError: a prompt's setting cannot be used.
+        """
+        ...

@@ -1,0 +1,115 @@
+"""The engine of language models: prompts to text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import llguidance
+import torch
+
+from vermilion.errors import InputError
+from vermilion.models.lm import grammar, io
+from vermilion.models.lm.generate import Generator, Request
+from vermilion.models.lm.net import LM
+from vermilion.models.lm.sample import Sampling
+from vermilion.models.lm.tokenizer import Tokenizer
+from vermilion.runtime.cards import Card
+from vermilion.runtime.device import choose_device
+from vermilion.runtime.engines import OnPiece
+from vermilion.settings import Settings
+from vermilion.types import Prompt, Sample, TextSettings
+
+
+class LanguageEngine:
+    """A language model of the room `models.lm`, opened.
+
+    Attributes:
+        net: the network.
+        tokenizer: its tokenizer.
+    """
+
+    def __init__(self, net: LM, tokenizer: Tokenizer, *, max_batch: int = 16) -> None:
+        self.net, self.tokenizer = net, tokenizer
+        self.device = str(net.device)
+        self.versions: Mapping[str, str] = {
+            "torch": torch.__version__,
+            "llguidance": llguidance.__version__,
+        }
+        self._generator = Generator(net, tokenizer, max_batch)
+
+    @classmethod
+    def memory(cls, card: Card, path: Path) -> int:
+        """About how many bytes the opened model takes: its weights as float32."""
+        return io.count_parameters(path) * 4
+
+    @classmethod
+    def open(cls, card: Card, path: Path, settings: Settings) -> Self:
+        """Open a transformers folder or a GGUF file.
+
+        Raises:
+            ModelError: the files are broken or of an architecture that is not supported.
+        """
+        net, tokenizer = io.load(path, device=choose_device(settings))
+        return cls(net, tokenizer, max_batch=settings.max_batch)
+
+    def generate(
+        self, prompts: Sequence[Prompt], on_piece: OnPiece | None = None
+    ) -> Iterator[tuple[int, Sample]]:
+        """Yield (number, sample) as texts are finished; see `Engine.generate`.
+
+        A sample's notes: "tokens", "logprob" (mean per token, natural logarithm) and
+        "finish" ("stop" or "length").
+
+        Raises:
+            InputError: a prompt is too long, or its schema cannot be used.
+        """
+        texts = [""] * len(prompts)
+        for piece in self._generator.generate([self._request(prompt) for prompt in prompts]):
+            texts[piece.index] += piece.text
+            if on_piece is not None and piece.text:
+                on_piece(piece.index, piece.text)
+            if piece.finish is not None:
+                notes = {
+                    "tokens": piece.tokens,
+                    "logprob": round(piece.logprob / piece.tokens, 6),
+                    "finish": piece.finish,
+                }
+                prompt = prompts[piece.index]
+                yield piece.index, Sample(prompt=prompt, content=texts[piece.index], notes=notes)
+
+    def _request(self, prompt: Prompt) -> Request:
+        settings = TextSettings(**prompt.settings)
+        return Request(
+            ids=self._ids(prompt.text, settings),
+            sampling=Sampling(
+                temperature=settings.temperature,
+                top_k=settings.top_k,
+                top_p=settings.top_p,
+                min_p=settings.min_p,
+                repetition_penalty=settings.repetition_penalty,
+                seed=prompt.seed,
+            ),
+            max_new_tokens=settings.max_new_tokens,
+            stop=tuple(settings.stop),
+            grammar=_grammar(settings),
+        )
+
+    def _ids(self, text: str, settings: TextSettings) -> list[int]:
+        """The conversation as the model was tuned for it; plain text where it was not."""
+        turns = [part for example in settings.examples for part in example] + [text]
+        if self.tokenizer.chat_template is None:
+            return self.tokenizer.encode_plain("\n\n".join(filter(None, [settings.system, *turns])))
+        messages = [{"role": "system", "content": settings.system}] if settings.system else []
+        for number, turn in enumerate(turns):
+            messages.append({"role": "assistant" if number % 2 else "user", "content": turn})
+        return self.tokenizer.encode_chat(messages)
+
+
+def _grammar(settings: TextSettings) -> str | None:
+    if settings.schema is not None and settings.pattern:
+        raise InputError("settings: schema and pattern exclude each other; leave one of them out")
+    if settings.schema is not None:
+        return grammar.from_json_schema(settings.schema)
+    return grammar.from_pattern(settings.pattern) if settings.pattern else None

@@ -1,0 +1,46 @@
+"""Models that lie in a folder, or are one file: used where they are, never copied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vermilion.errors import InputError, ModelError, NotFoundError
+from vermilion.runtime.cards import Card
+from vermilion.runtime.sources import Fetched, Plan, Progress, facts_of
+from vermilion.runtime.weights import PICKLES, check_file, select, unsafe
+
+
+def find(card: Card) -> Fetched | None:
+    """Nothing: a path becomes a model when it is pulled."""
+    return None
+
+
+def plan(card: Card) -> Plan:
+    """The size of the files; nothing is ever fetched or copied."""
+    folder, names = _files(Path(card.source))
+    size = sum((folder / name).stat().st_size for name in names)
+    return Plan(
+        name=card.name, source=card.source, download_bytes=0, disk_bytes=size, note="used in place"
+    )
+
+
+def fetch(card: Card, incoming: Path, progress: Progress) -> Fetched:
+    """Look at the files and hash them, where they are."""
+    folder, names = _files(Path(card.source))
+    return Fetched(folder=folder, files=facts_of(card.name, folder, names, progress), in_place=True)
+
+
+def _files(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder and the names in it that make up the model at a path."""
+    if path.is_dir():
+        return path, select((found.name for found in path.iterdir() if found.is_file()), str(path))
+    if not path.is_file():
+        raise NotFoundError(f"{path} does not exist; name a folder with a model or a .gguf file")
+    if path.suffix in PICKLES:
+        raise unsafe(str(path))
+    if path.suffix == ".safetensors":
+        raise InputError(f"{path} is only a part of a model; name the folder that it lies in")
+    if path.suffix != ".gguf":
+        check_file(path, "name a folder with a model")
+        raise ModelError(f"{path} is not a model; name a folder with safetensors, or a .gguf file")
+    return path.parent, (path.name,)
