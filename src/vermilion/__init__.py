@@ -18,13 +18,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "checkup": "vermilion.diagnosis:look",
     "make": "vermilion.line.run",
     "write": "vermilion.line.run",
     "speak": "vermilion.line.run",
     "remake": "vermilion.line.run",
     "load": "vermilion.line.run",
+    "export": "vermilion.line.keep",
+    "get_settings": "vermilion.settings",
     "Line": "vermilion.line.run",
-    "FinishedSet": "vermilion.line.run",
+    "FinishedSet": "vermilion.line.finished",
+    "Watcher": "vermilion.line.finished",
     "Library": "vermilion.library",
     "Store": "vermilion.runtime.store",
     "Asset": "vermilion.types",
@@ -34,14 +38,19 @@ _WHERE = {
     "Recipe": "vermilion.types",
     "Sample": "vermilion.types",
     "Step": "vermilion.types",
+    "InputError": "vermilion.errors",
     "VermilionError": "vermilion.errors",
 }
 
 if TYPE_CHECKING:
-    from vermilion.errors import VermilionError
+    from vermilion.diagnosis import look as checkup
+    from vermilion.errors import InputError, VermilionError
     from vermilion.library import Library
-    from vermilion.line.run import FinishedSet, Line, load, make, remake, speak, write
+    from vermilion.line.finished import FinishedSet, Watcher
+    from vermilion.line.keep import export
+    from vermilion.line.run import Line, load, make, remake, speak, write
     from vermilion.runtime.store import Store
+    from vermilion.settings import get_settings
     from vermilion.types import Asset, Brief, Hit, Prompt, Recipe, Sample, Step
 
 __all__ = [
@@ -49,6 +58,7 @@ __all__ = [
     "Brief",
     "FinishedSet",
     "Hit",
+    "InputError",
     "Library",
     "Line",
     "Prompt",
@@ -57,7 +67,11 @@ __all__ = [
     "Step",
     "Store",
     "VermilionError",
+    "Watcher",
     "__version__",
+    "checkup",
+    "export",
+    "get_settings",
     "load",
     "make",
     "remake",
@@ -69,7 +83,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'vermilion' has no attribute {name!r}")
-    value = getattr(import_module(_WHERE[name]), name)
+    module, _, attribute = _WHERE[name].partition(":")
+    value = getattr(import_module(module), attribute or name)
     globals()[name] = value
     return value
 

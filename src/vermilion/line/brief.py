@@ -21,7 +21,9 @@ _REQUEST = re.compile(
     r"(?:for|about|on|of)\s+",
     re.IGNORECASE,
 )
-_TONE = re.compile(r"[,;]?\s*(?:in\s+an?\s+)?\b([\w-]+(?:\s+and\s+[\w-]+)?)\s+tone\b", re.IGNORECASE)
+_TONE = re.compile(
+    r"[,;]?\s*(?:in\s+an?\s+)?\b([\w-]+(?:\s+and\s+[\w-]+)?)\s+tone\b", re.IGNORECASE
+)
 _AUDIENCE = re.compile(r",\s*for\s+([^,;.]+)$", re.IGNORECASE)
 _HAN = re.compile(r"[\u3400-\u9fff]")
 

@@ -78,9 +78,7 @@ def generate(
                 taken=[craft.text(other.sample) for other in others],
             )
             drawn = [s for (of, _), s in zip(draws, samples, strict=True) if of == n and s]
-            rated = [
-                Chosen(s, tuple(craft.failures(s, step.checks, scene)), 0) for s in drawn
-            ]
+            rated = [Chosen(s, tuple(craft.failures(s, step.checks, scene)), 0) for s in drawn]
             if n in best:
                 rated.append(best[n])
             winner = max(rated, key=lambda c: (-len(c.failures), craft.score(c.sample)))

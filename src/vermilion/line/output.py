@@ -35,7 +35,9 @@ class OutputFolder:
             raise InputError(f"out: {path} is a file; name a folder") from None
         except OSError as error:
             reason = error.strerror or error
-            raise StorageError(f"out: {path} cannot be made: {reason}; name another place") from None
+            raise StorageError(
+                f"out: {path} cannot be made: {reason}; name another place"
+            ) from None
         if here and MANIFEST not in here:
             raise InputError(f"out: {path} is not empty; name a new folder")
         if here and not overwrite:

@@ -87,7 +87,8 @@ def checked(cls: type[T], value: Any, what: str) -> T:
     try:
         # By way of JSON, where strict means what people mean by it: lists become tuples, but
         # neither "7" nor true becomes a number.
-        return _adapter(cls).validate_json(json.dumps(value, default=str), strict=True)
+        adapter: TypeAdapter[T] = _adapter(cls)  # type: ignore[arg-type]
+        return adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     place = f"{what}: {'.'.join(str(part) for part in first['loc'])}"
@@ -98,7 +99,7 @@ def checked(cls: type[T], value: Any, what: str) -> T:
 
 
 @cache
-def _adapter(cls: type[T]) -> TypeAdapter[T]:
+def _adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 

@@ -101,4 +101,3 @@ def _step(row: Any, what: str, before: set[str]) -> Step:
     compile_template(step.template, f"{where}.template")
     validate_checks(step.checks, where)
     return step
-

@@ -19,7 +19,7 @@ except ImportError:
 
 Waveform = NDArray[np.float32]
 
-FORMATS = {
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "wav": ("audio/wav", {"format": "WAV", "subtype": "PCM_16"}),
     "flac": ("audio/flac", {"format": "FLAC", "subtype": "PCM_16"}),
     "mp3": ("audio/mpeg", {"format": "MP3", "compression_level": 0.25}),

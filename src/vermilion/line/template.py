@@ -94,7 +94,8 @@ def _check_loops(node: nodes.Node, field: str, depth: int) -> None:
 def names_in(source: str, field: str) -> set[str]:
     """Names of the values that a template uses."""
     compile_template(source, field)
-    return meta.find_undeclared_variables(_environment().parse(source))
+    tree = _environment().parse(source)
+    return meta.find_undeclared_variables(tree)
 
 
 def render(source: str, values: Mapping[str, Any], field: str) -> str:

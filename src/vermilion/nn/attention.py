@@ -139,7 +139,8 @@ class SelfAttention(nn.Module):
             k, v = cache.write(layer, first_row, positions, k, v)
             span = mask.shape[-1]
             y = grouped_attention(q, k[:, :, :span], v[:, :, :span], mask)  # (B, H, T, D)
-        return self.out(y.transpose(1, 2).reshape(batch, tokens, -1))  # (B, T, C)
+        out: Tensor = self.out(y.transpose(1, 2).reshape(batch, tokens, -1))  # (B, T, C)
+        return out
 
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

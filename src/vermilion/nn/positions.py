@@ -9,6 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# The numbers that each kind of `rope_scaling` needs.
+_SCALINGS = {
+    "linear": ("factor",),
+    "llama3": (
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+    ),
+}
+
 
 def rotary_frequencies(
     head_dim: int, theta: float, scaling: Mapping[str, Any] | None = None
@@ -25,7 +36,7 @@ def rotary_frequencies(
             wavelengths only, with a smooth passage between.
 
     Raises:
-        ValueError: for a scaling that is not known here.
+        ValueError: for a scaling that is not known here, or a field that is no number.
     """
     # On the CPU even where a layout is made without weights: these are never loaded.
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim  # (D/2,)
@@ -33,15 +44,19 @@ def rotary_frequencies(
     kind = "default" if scaling is None else scaling.get("rope_type", scaling.get("type"))
     if scaling is None or kind == "default":
         return frequencies
+    if str(kind) not in _SCALINGS:
+        raise ValueError(f"rope_scaling: {kind!r} is not supported; known are linear and llama3")
+    for field in _SCALINGS[str(kind)]:
+        value = scaling.get(field)
+        if not isinstance(value, int | float) or not 0 < value < 1e9:
+            raise ValueError(f"rope_scaling: {field}: must be a number above 0 (found {value!r})")
     if kind == "linear":
-        return frequencies / float(scaling["factor"])
-    if kind == "llama3":
-        context = float(scaling["original_max_position_embeddings"])
-        low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
-        turns = context * frequencies / (2 * math.pi)  # rotations within the trained context
-        smooth = ((turns - low) / (high - low)).clamp(0, 1)
-        return frequencies * (smooth + (1 - smooth) / float(scaling["factor"]))
-    raise ValueError(f"rope_scaling: {kind!r} is not supported; known are linear and llama3")
+        return frequencies / scaling["factor"]
+    context = scaling["original_max_position_embeddings"]
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    turns = context * frequencies / (2 * math.pi)  # rotations within the trained context
+    smooth = ((turns - low) / (high - low)).clamp(0, 1)
+    return frequencies * (smooth + (1 - smooth) / scaling["factor"])
 
 
 class Rotary(nn.Module):

@@ -29,13 +29,18 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Bytes = Annotated[int, Field(ge=0)]
 
 
+def is_name(text: str) -> bool:
+    """Whether it is 1 to 64 letters, digits, ".", "_" or "-", a letter or a digit first."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_name(name: str) -> str:
     """Return a model's name if it is one.
 
     Raises:
-        InputError: it is not 1 to 64 letters, digits, ".", "_" or "-", or starts with a mark.
+        InputError: it is none; see `is_name`.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise InputError(
             f"model: {name!r} is no name; use up to 64 letters, digits, '.', '_' and '-', "
             "a letter or a digit first"
@@ -156,7 +161,7 @@ def read_card(folder: Path) -> Card:
         return _CARD.validate_json(path.read_bytes())
     except ValidationError as error:
         raise ModelError(
-            f"{path}: {_first(error)}; remove the model with `vermilion models remove "
+            f"{path}: {_first(error)}; remove the model with `vermilion models rm "
             f"{folder.name}` and pull it again"
         ) from None
 

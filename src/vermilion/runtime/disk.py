@@ -60,8 +60,8 @@ def storage(folder: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename or folder
         raise StorageError(
-            f"{where}: {error.strerror or error}; free some space there or make it writable, "
-            "or set VERMILION_HOME to another folder"
+            f"{where}: {error.strerror or error}; free some space or allow access "
+            "there, or set VERMILION_HOME to another folder"
         ) from error
 
 

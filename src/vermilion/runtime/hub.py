@@ -22,7 +22,6 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
-    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -128,7 +127,7 @@ def fetch(card: Card, incoming: Path, progress: Progress) -> Fetched:
         folder = Path(
             snapshot_download(
                 place.repo,
-                revision=remote.revision,
+                revision=place.revision,
                 allow_patterns=[escape(name) for name in remote.files],
                 tqdm_class=_reporter(f"{card.name}: fetching", missing, progress),
             )
@@ -167,20 +166,12 @@ def _ask(card: Card, place: _Place) -> _Remote:
 
 def _cached(card: Card, place: _Place) -> tuple[Path, tuple[str, ...]] | None:
     """The model in the hub's cache, if all of it is there."""
-    patterns = [escape(name) for name in card.files] or None
-    try:
-        folder = Path(
-            snapshot_download(
-                place.repo,
-                revision=place.revision,
-                allow_patterns=patterns,
-                local_files_only=True,
-            )
-        )
-    except LocalEntryNotFoundError:
+    probe = next(iter(card.files), place.file or "config.json")
+    found = try_to_load_from_cache(place.repo, probe, revision=place.revision)
+    if not isinstance(found, str):
         return None
-    there = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    every = set(there)
+    folder = Path(found).parents[probe.count("/")]
+    every = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     names = tuple(_chosen(card, place, every))
     return (folder, names) if every.issuperset(names) else None
 

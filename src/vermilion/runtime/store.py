@@ -23,6 +23,7 @@ from vermilion.runtime.cards import (
     Listing,
     catalog,
     check_name,
+    is_name,
     read_card,
     write_card,
 )
@@ -178,7 +179,8 @@ class Store:
         if card is None:
             raise self._not_here(name)
         home = self._home(card)
-        check(card, home)
+        with storage(home):
+            check(card, home)
         return card, card.entry(home)
 
     def _folder(self, name: str) -> Path:
@@ -191,7 +193,8 @@ class Store:
         return self._folder(card.name) if card.folder is None else card.folder
 
     def _pulled(self) -> set[str]:
-        return {path.parent.name for path in self.models_dir.glob(f"[!.]*/{CARD_FILE}")}
+        names = (path.parent.name for path in self.models_dir.glob(f"*/{CARD_FILE}"))
+        return {name for name in names if is_name(name)}
 
     @contextmanager
     def _alone(self, name: str, progress: Progress) -> Iterator[None]:
@@ -205,10 +208,9 @@ class Store:
 
     def _read(self, name: str) -> Card | None:
         """A pulled model's card; its folder may have been renamed."""
-        try:
-            return replace(read_card(self._folder(name)), name=name)
-        except FileNotFoundError:
-            return None
+        folder = self._folder(name)
+        with storage(folder):
+            return replace(read_card(folder), name=name) if (folder / CARD_FILE).exists() else None
 
     def _readable(self, name: str) -> Card | None:
         """A pulled model's card, or the catalog's where it cannot be read."""

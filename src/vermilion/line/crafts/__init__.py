@@ -68,4 +68,3 @@ class Craft(Protocol):
     def encode(self, sample: Sample) -> Encoded:
         """The finished sample as a file, the same bytes each time."""
         ...
-

@@ -103,5 +103,3 @@ def _strings(data: Any) -> list[str]:
     if isinstance(data, list):
         return [text for value in data for text in _strings(value)]
     return [str(data)]
-
-

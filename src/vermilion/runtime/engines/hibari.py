@@ -47,11 +47,13 @@ class HibariEngine:
         except ImportError:
             raise MissingExtraError("speech", "speech") from None
         try:
-            # The name chooses between American and British pronunciation; with a path of
-            # our own nothing is downloaded.
-            return cls(Hibari(voice=card.name.removeprefix("hibari-"), model=str(path)))
+            # The voice's name chooses between American and British pronunciation; with a path
+            # of our own nothing is downloaded.
+            return cls(Hibari(voice=card.options.get("voice", "heart"), model=str(path)))
         except RuntimeError as error:  # onnxruntime's errors are RuntimeErrors
-            raise ModelError(f"{path}: the voice cannot be opened ({error}); pull it again") from None
+            raise ModelError(
+                f"{path}: the voice cannot be opened ({error}); pull it again"
+            ) from None
 
     def generate(
         self, prompts: Sequence[Prompt], on_piece: OnPiece | None = None

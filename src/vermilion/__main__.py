@@ -1,0 +1,5 @@
+"""`python -m vermilion` is `vermilion`."""
+
+from vermilion.cli import main
+
+main()

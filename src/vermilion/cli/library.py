@@ -1,0 +1,184 @@
+"""`vermilion library`: what was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+import vermilion as vm
+from vermilion.cli.show import AsJson, Quiet, asset_json, one_line, out, print_json, size
+
+app = typer.Typer(no_args_is_help=True, help="What was made: list, show, find, export, remake.")
+
+Ref = Annotated[str, typer.Argument(metavar="ID", help="Of the asset; its beginning is enough.")]
+Kind = Annotated[str | None, typer.Option(help="Only this kind: text, speech.")]
+
+
+def _open() -> vm.Library:
+    return vm.Library.open(vm.get_settings().library_dir)
+
+
+def _table(rows: list[Any], last: str = "") -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("id", "kind", "made", "stars", "text", *([last] if last else [])):
+        table.add_column(heading, no_wrap=heading != "text")
+    for asset, *more in rows:
+        when = asset.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
+        stars = "" if asset.rating is None else "★" * asset.rating
+        text = escape(one_line(asset.text))
+        table.add_row(asset.id, asset.kind, when, stars, text, *map(escape, more))
+    return table
+
+
+@app.command("list")
+def list_(
+    kind: Kind = None,
+    set_id: Annotated[str | None, typer.Option("--set", help="Only this finished set.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.")] = 50,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """List assets, the newest first."""
+    with _open() as library:
+        assets = library.list(kind=kind, set_id=set_id, limit=limit)
+    if as_json:
+        print_json([asset_json(asset) for asset in assets])
+    elif quiet:
+        for asset in assets:
+            out.print(asset.id)
+    elif not assets:
+        out.print('nothing here yet; make something: vermilion write "..."')
+    else:
+        out.print(_table([(asset,) for asset in assets]))
+
+
+@app.command()
+def find(
+    query: Annotated[str, typer.Argument(help="Words, in any language.")],
+    kind: Kind = None,
+    limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find assets by words in their text or their prompt."""
+    with _open() as library:
+        hits = library.find(query, kind=kind, limit=limit)
+    if as_json:
+        rows = [{**asset_json(h.asset), "score": h.score, "reason": h.reason} for h in hits]
+        print_json(rows)
+    elif quiet:
+        for hit in hits:
+            out.print(hit.asset.id)
+    elif not hits:
+        out.print("nothing found")
+    else:
+        out.print(_table([(hit.asset, hit.reason) for hit in hits], "why"))
+
+
+@app.command()
+def show(ref: Ref, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Show an asset, how it was made, and its family."""
+    with _open() as library:
+        asset = library.get(ref)
+        lineage = library.lineage(asset.id)
+    if as_json:
+        print_json({**asset_json(asset), "descendants": [r.id for r in lineage.descendants]})
+        return
+    out.print(asset.text, markup=False)
+    if quiet:
+        return
+    prompt, model = asset.recipe.get("prompt", {}), asset.recipe.get("model", {})
+    facts = {
+        "id": asset.id,
+        "file": f"{asset.path} ({size(asset.size)})",
+        "made": asset.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        "model": model.get("name", ""),
+        "seed": prompt.get("seed", ""),
+        "licence": asset.licence,
+        "rating": asset.rating or "",
+        "notes": ", ".join(f"{key} {value}" for key, value in asset.notes.items()),
+    }
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in facts.items():
+        table.add_row(f"[dim]{name}[/]", escape(str(value)))
+    out.print()
+    out.print(table)
+    for title, relatives in (("made from", lineage.ancestors), ("used in", lineage.descendants)):
+        if relatives:
+            tree = Tree(title)
+            _grow(tree, relatives)
+            out.print(tree)
+
+
+def _grow(tree: Tree, relatives: Any) -> None:
+    for relative in relatives:
+        if relative.asset is None:
+            branch = tree.add(f"{relative.id} [dim](removed)[/]")
+        else:
+            words = escape(one_line(relative.asset.text))
+            branch = tree.add(f"{relative.id} {relative.asset.kind} [dim]{words}[/]")
+        _grow(branch, relative.beyond)
+
+
+@app.command()
+def export(
+    ref: Ref,
+    folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")],
+    suffix: Annotated[
+        str | None, typer.Option("--format", help="Another format: wav, flac, mp3.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy an asset's file into a folder, under a name that people can read."""
+    with _open() as library:
+        path = vm.export(library, library.get(ref), folder, suffix)
+    if as_json:
+        print_json({"file": str(path)})
+    else:
+        out.print(str(path), markup=False, soft_wrap=True)
+
+
+@app.command()
+def remake(ref: Ref, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Make an asset again from its recipe, and see that it comes out the same."""
+    with vm.Line() as line:
+        asset, same = line.remake(ref)
+    if as_json:
+        print_json({**asset_json(asset), "same": same})
+    elif same:
+        out.print(f"{asset.id}: the same bytes, sha256 {asset.sha256[:16]}…")
+    else:
+        out.print(f"it came out differently and is kept as {asset.id}")
+
+
+@app.command()
+def rate(
+    ref: Ref,
+    stars: Annotated[int, typer.Argument(help="1 to 5; 0 takes the rating away.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rate an asset."""
+    with _open() as library:
+        asset = library.rate(ref, None if stars == 0 else stars)
+    if as_json:
+        print_json(asset_json(asset))
+    elif not quiet:
+        out.print(f"{asset.id}: {'★' * (asset.rating or 0) or 'no rating'}")
+
+
+@app.command()
+def rm(ref: Ref, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Remove an asset and, where no other has the same bytes, its file."""
+    with _open() as library:
+        asset = library.remove(ref)
+    if as_json:
+        print_json({"removed": asset.id})
+    elif not quiet:
+        out.print(f"{asset.id} is removed")

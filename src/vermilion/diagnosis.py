@@ -1,0 +1,111 @@
+"""Is everything here that is needed, and what to do if not: what `vermilion doctor` shows."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from vermilion import __version__
+from vermilion.errors import VermilionError
+from vermilion.library import Library
+from vermilion.runtime.store import Store
+from vermilion.settings import get_settings
+
+_HF = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `remedy` says what to do where it is not good."""
+
+    what: str
+    state: Literal["good", "missing", "bad"]
+    found: str
+    remedy: str = ""
+
+
+def look() -> Iterator[Finding]:
+    """Look at the machine, the packages, the models and the library, one after another."""
+    settings = get_settings()
+    yield Finding("vermilion", "good", f"{__version__}, Python {platform.python_version()}")
+    yield _torch()
+    memory = psutil.virtual_memory()
+    cores = (
+        f"{os.cpu_count()} cores, {_size(memory.available)} of {_size(memory.total)} memory free"
+    )
+    tight = memory.available < 1_500_000_000
+    remedy = "close other programs; the usual models need 1 GB" if tight else ""
+    yield Finding("machine", "bad" if tight else "good", cores, remedy)
+    yield _home(settings.home)
+    yield from _extras()
+    yield from _models(settings.models_dir, (settings.text_model, settings.speech_model))
+    yield _library(settings.library_dir)
+    named = [f"{name}={os.environ[name]}" for name in _HF if name in os.environ]
+    if named:
+        yield Finding("hub", "good", ", ".join(named))
+
+
+def _torch() -> Finding:
+    try:
+        found = version("torch")
+    except PackageNotFoundError:
+        return Finding("torch", "bad", "not installed", "pip install torch")
+    # Asked of the system, not of torch, which takes a second to import.
+    gpu = ", an NVIDIA GPU is here" if shutil.which("nvidia-smi") else ", on the CPU"
+    return Finding("torch", "good", found + gpu)
+
+
+def _home(home: Path) -> Finding:
+    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        return Finding("home", "bad", f"{home} cannot be written", "set VERMILION_HOME")
+    free = shutil.disk_usage(place).free
+    if free < 500_000_000:
+        return Finding("home", "bad", f"{home}, {_size(free)} free", "make room on this disk")
+    return Finding("home", "good", f"{home}, {_size(free)} free")
+
+
+def _extras() -> Iterator[Finding]:
+    here = all(find_spec(name) for name in ("hibari", "soundfile", "pyloudnorm"))
+    found, remedy = "installed", ""
+    if not here:
+        found, remedy = "not installed", "pip install 'vermilion[speech]'"
+    yield Finding("speech", "good" if here else "missing", found, remedy)
+
+
+def _models(models_dir: Path, wanted: tuple[str, ...]) -> Iterator[Finding]:
+    listings = {listing.name: listing for listing in Store(models_dir).list()}
+    for name in wanted:
+        if name not in listings or listings[name].state == "available":
+            remedy = f"vermilion models pull {name}"
+            yield Finding("model", "missing", f"{name} is not here", remedy)
+    for listing in listings.values():
+        if listing.state == "ready":
+            yield Finding("model", "good", f"{listing.name} at {listing.path}")
+        elif listing.state == "broken":
+            yield Finding("model", "bad", listing.name, listing.problem)
+
+
+def _library(folder: Path) -> Finding:
+    if not folder.exists():
+        return Finding("library", "good", f"{folder}, nothing in it yet")
+    try:
+        with Library.open(folder) as library:
+            newest = library.list(limit=1)
+    except VermilionError as error:
+        return Finding("library", "bad", str(folder), str(error))
+    when = f"newest from {newest[0].created_at:%Y-%m-%d}" if newest else "nothing in it yet"
+    return Finding("library", "good", f"{folder}, {when}")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
