@@ -89,7 +89,7 @@ def show(ref: Ref, as_json: AsJson = False, quiet: Quiet = False) -> None:
     if as_json:
         print_json({**asset_json(asset), "descendants": [r.id for r in lineage.descendants]})
         return
-    out.print(asset.text, markup=False)
+    out.print(asset.text, markup=False, soft_wrap=True)
     if quiet:
         return
     prompt, model = asset.recipe.get("prompt", {}), asset.recipe.get("model", {})

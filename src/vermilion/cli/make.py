@@ -97,7 +97,7 @@ def _show(finished: vm.FinishedSet) -> None:
         if item.asset.kind == "text":
             number = f" {item.asset.index + 1}" if len(finished[item.asset.step or ""]) > 1 else ""
             out.print(f"\n[bold]{item.asset.step}{number}[/]")
-            out.print(item.asset.text, markup=False)
+            out.print(item.asset.text, markup=False, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("made", "id", "seconds", "file"):
         table.add_column(heading, justify="right" if heading == "seconds" else "left")

@@ -94,7 +94,7 @@ def checked(cls: type[T], value: Any, what: str) -> T:
     place = f"{what}: {'.'.join(str(part) for part in first['loc'])}"
     if first["type"] == "missing":
         raise InputError(f"{place} is missing; add it")
-    message = first["msg"].removeprefix("Input ").replace("tuple", "list")
+    message = first["msg"].removeprefix("Input ").replace("array", "list")
     raise InputError(f"{place} {message[0].lower()}{message[1:]} (found {_short(first['input'])})")
 
 

@@ -29,12 +29,14 @@ _SHORTEST = 0.4  # seconds: one gating block of BS.1770
 
 
 def loudness(wave: Waveform, sample_rate: int) -> float:
-    """Integrated loudness in LUFS (ITU-R BS.1770-4); -inf for silence.
+    """Integrated loudness in LUFS (ITU-R BS.1770-4); -inf for silence, which is below -70.
 
     What is shorter than a gating block of 0.4 s is repeated until it fills one.
     """
     least = int(_SHORTEST * sample_rate) + 1
-    if 0 < len(wave) < least:
+    if len(wave) == 0:
+        return -np.inf
+    if len(wave) < least:
         wave = np.tile(wave, -(-least // len(wave)))
     return float(pyloudnorm.Meter(sample_rate).integrated_loudness(wave.astype(np.float64)))
 
@@ -49,7 +51,7 @@ def normalise(wave: Waveform, sample_rate: int, target: float) -> Waveform:
     if not np.isfinite(level):
         return wave
     gain, limited = 10 ** ((target - level) / 20), wave
-    for _ in range(6):
+    for _ in range(12):
         limited = limit(wave * np.float32(gain), sample_rate)
         missing = target - loudness(limited, sample_rate)
         if abs(missing) < 0.1:

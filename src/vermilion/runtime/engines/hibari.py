@@ -68,7 +68,9 @@ class HibariEngine:
         for number, prompt in enumerate(prompts):
             settings = SpeechSettings(**prompt.settings)
             pieces: list[Any] = []
-            for piece in self._voice.stream(prompt.text, speed=settings.speed, seed=prompt.seed):
+            # Signs alone would be spoken as a breath.
+            text = prompt.text if any(map(str.isalnum, prompt.text)) else ""
+            for piece in self._voice.stream(text, speed=settings.speed, seed=prompt.seed):
                 pieces.append(piece)
                 if on_piece is not None:
                     on_piece(number, piece)

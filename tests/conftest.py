@@ -1,0 +1,35 @@
+"""What all tests share: a home of their own, and tiny real models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import tiny_llama_folder
+from vermilion.line.run import Line
+from vermilion.settings import get_settings
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home folder, and settings that point to it."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("VERMILION_HOME", str(folder))
+    get_settings.cache_clear()
+    yield folder
+    get_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a language model with random weights."""
+    return str(tiny_llama_folder(tmp_path_factory.mktemp("models") / "tiny"))
+
+
+@pytest.fixture
+def line(home: Path) -> Iterator[Line]:
+    """A line with an empty library."""
+    with Line() as opened:
+        yield opened
