@@ -48,6 +48,9 @@ class Brief:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
+SMALL_MODEL = 400_000_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One step of a recipe: a template that becomes `count` prompts of one kind.
@@ -61,6 +64,9 @@ class Step:
             name of a list that an earlier step made, e.g. "outline.points". Empty: `count`.
         count: how many to make.
         settings: the craft's settings (see each craft).
+        small: settings that take their place where the model has fewer than
+            `SMALL_MODEL` parameters: a tiny model needs a tighter grammar, and a larger one
+            writes better without it.
         checks: name of a check and its argument; what fails them is rolled again.
         candidates: how many are drawn at once for each one kept (best of n).
         tries: how many times such a draw is made before a failing one is kept and said.
@@ -73,6 +79,7 @@ class Step:
     each: tuple[str, ...] | str = ()
     count: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
+    small: Mapping[str, Any] = field(default_factory=dict)
     checks: Mapping[str, Any] = field(default_factory=dict)
     candidates: int = 1
     tries: int = 3
@@ -86,6 +93,8 @@ class Recipe:
         name: file name without its ending.
         description: one line for people.
         words: words in a sentence that choose this recipe when none is named.
+        asks: regular expression of the requests to `write` that this recipe answers better
+            than the model alone; its groups `subject` and, if it has one, `amount` are used.
         languages: languages its templates are written for.
         steps: in an order in which every step follows those it needs.
     """
@@ -94,6 +103,7 @@ class Recipe:
     description: str
     steps: tuple[Step, ...]
     words: tuple[str, ...] = ()
+    asks: str = ""
     languages: tuple[str, ...] = ("en",)
 
 

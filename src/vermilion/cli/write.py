@@ -10,6 +10,7 @@ import typer
 
 import vermilion as vm
 from vermilion.cli.show import AsJson, Quiet, Seed, asset_json, err, print_json
+from vermilion.types import TextSettings
 
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"”’')\]]*(?=\s|$)")
 _GUARD = 60  # pieces before the limit, from which on only whole sentences are shown
@@ -43,30 +44,34 @@ def write(
     model: Annotated[str | None, typer.Option(help="Name of a model, or path of one.")] = None,
     seed: Seed = None,
     temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest words.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of one text.")] = 256,
-    system: Annotated[str, typer.Option(help="Instruction that stands before the prompt.")] = "",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of one text.  [default: 256]")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(help="Instruction that stands before the prompt.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write texts and keep them in the library."""
     text = sys.stdin.read(1_000_000) if prompt == "-" else prompt
-    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "system": system}
-    if temperature is not None:
-        settings["temperature"] = temperature
+    given = {"temperature": temperature, "max_new_tokens": max_new_tokens, "system": system}
+    settings = {name: value for name, value in given.items() if value is not None}
     live = n == 1 and not as_json and sys.stdout.isatty()
+    stream = Stream(max_new_tokens or TextSettings().max_new_tokens)
     with vm.Line() as line:
         assets = line.write(
             text,
             n=n,
             model=model,
             seed=seed,
-            on_piece=Stream(max_new_tokens) if live else None,
+            on_piece=stream if live else None,
             **settings,
         )
     if as_json:
         print_json([asset_json(asset) for asset in assets])
         return
-    if live:
+    if stream.pieces:
         sys.stdout.write("\n")
     else:
         sys.stdout.write("\n\n".join(asset.text for asset in assets) + "\n")

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from vermilion.errors import InputError
+from vermilion.line.phrases import stem, word_list
 from vermilion.types import Brief
 
 _WORD = re.compile(r"[A-Za-zÀ-ɏ0-9]+(?:['’.,-][A-Za-zÀ-ɏ0-9]+)*|[\u3400-\u9fff]")
@@ -28,12 +29,7 @@ _PREAMBLE = re.compile(
     r"|okay|title:|headline:|当然|好的|作为)",
     re.IGNORECASE,
 )
-_STOPWORDS = frozenset(
-    "a an and are as at be but by for from has have he her his i in is it its me my new not of on"
-    " or our she small so that the their them they this to us was we who will with you your set"
-    " about into over than then there these those what when where which while all any can do how"
-    " if just more no out up very".split()
-)
+_STOPWORDS = frozenset(word_list("stop"))
 _ECHO = 7  # words in a row
 
 
@@ -91,9 +87,8 @@ class Length:
 
 
 def _length(text: str, bounds: Length, scene: Scene) -> str | None:
-    count = {"characters": len, "sentences": lambda t: len(sentences(t))}.get(
-        bounds.unit, lambda t: len(words(t))
-    )(text)
+    parts = {"characters": text, "sentences": sentences(text)}.get(bounds.unit, words(text))
+    count = len(parts)
     if count < bounds.min:
         return f"has {count} {bounds.unit} and should have at least {bounds.min}"
     if count > bounds.max:
@@ -110,26 +105,17 @@ def _mention(text: str, wanted: bool | list[str], scene: Scene) -> str | None:
 
 def _about(text: str, count: int, scene: Scene) -> str | None:
     subject = key_words(scene.brief.subject) + key_words(" ".join(scene.brief.must_mention))
-    stems = {_stem(word) for word in words(text)}
-    found = [word for word in dict.fromkeys(subject) if _stem(word) in stems]
+    stems = {stem(word) for word in words(text)}
+    found = [word for word in dict.fromkeys(subject) if stem(word) in stems]
     if len(found) >= min(count, len(subject)):
         return None
     return "says too little about the subject"
 
 
 def _adds(text: str, count: int, scene: Scene) -> str | None:
-    given = {_stem(word) for word in key_words(scene.brief.subject)}
-    new = {_stem(word) for word in key_words(text)} - given
+    given = {stem(word) for word in key_words(scene.brief.subject)}
+    new = {stem(word) for word in key_words(text)} - given
     return None if len(new) >= count else "only repeats the subject"
-
-
-def _stem(word: str) -> str:
-    """Enough of a stem to see that "roasts" and "roasted" are "roast"."""
-    word = re.sub(r"['’]s?$", "", word)
-    for ending in ("ing", "ers", "ed", "es", "er", "ery", "s"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word
 
 
 def _grounded(text: str, wanted: bool, scene: Scene) -> str | None:
@@ -155,11 +141,15 @@ def _no_repetition(text: str, wanted: bool, scene: Scene) -> str | None:
         return "repeats a sentence"
     all_words = words(text)
     size = 8 if _HAN.search(text) else 4
-    runs = Counter(zip(*(all_words[i:] for i in range(size)), strict=False))
+    given = " ".join(words(scene.given))  # a long name may come twice
+    parts = zip(*(all_words[i:] for i in range(size)), strict=False)
+    runs = Counter(run for run in parts if " ".join(run) not in given)
     if runs and runs.most_common(1)[0][1] > 1:
         return "repeats itself"
     if re.search(r"\b([a-z']{2,})(?: and| or|,)? \1\b", " ".join(all_words)):
         return "repeats a word"
+    if re.search(r"\b(?:an?|the) ([a-z]+) is an? (?:[a-z]+ )?\1\b", " ".join(all_words)):
+        return "explains a word by itself"
     return None
 
 
@@ -189,16 +179,41 @@ def _avoid(text: str, phrases: list[str], scene: Scene) -> str | None:
     return f"says {found[0]!r}" if found else None
 
 
+def _claims(text: str, wanted: bool, scene: Scene) -> str | None:
+    """Words of price, prize, rank, health and haste are promises: only the brief may make them."""
+    known = {stem(word) for word in words(scene.given)}
+    for word in words(text) if wanted else ():
+        if word in word_list("claims") and stem(word) not in known:
+            return f"promises {word!r}, which the brief does not"
+    return None
+
+
+_DANGLING = frozenset(word_list("dangling"))
+
+
+def _whole_end(text: str, wanted: bool, scene: Scene) -> str | None:
+    """A pattern can close a sentence that the model had not finished; the last word tells."""
+    if not wanted:
+        return None
+    for part in (p for line in text.splitlines() for p in sentences(line)):
+        said = words(part)
+        if said and said[-1] in _DANGLING:
+            return f"ends in {said[-1]!r}"
+    if re.search(r"\s[,.;:!?]|[,;:]\s*[.!?]|,,|\S  +\S", text):
+        return "has a stray comma, full stop or space"
+    return None
+
+
 def no_echo(text: str, scene: Scene) -> str | None:
     """Whether the text repeats its instruction or talks to the person who asked for it."""
     if _PREAMBLE.match(text.strip()):
         return "talks to the person who asked"
-    asked, given = words(scene.prompt), " ".join(words(scene.given))
+    asked, given = words(scene.prompt), set(words(scene.given))
     runs = {tuple(asked[i : i + _ECHO]) for i in range(len(asked) - _ECHO + 1)}
     said = words(text)
     for i in range(len(said) - _ECHO + 1):
         run = tuple(said[i : i + _ECHO])
-        if run in runs and " ".join(run) not in given:
+        if run in runs and len(set(run) - given) > 1:  # more than a label between two fields
             return "repeats its instruction"
     return None
 
@@ -219,6 +234,8 @@ CHECKS: Mapping[str, _Check] = {
     "distinct": _Check(float, _distinct),
     "language": _Check(bool, _language),
     "avoid": _Check(list[str], _avoid),
+    "whole_end": _Check(bool, _whole_end),
+    "claims": _Check(bool, _claims),
 }
 
 

@@ -44,12 +44,15 @@ class PlannedStep:
     """A step with everything looked up: its craft, its settings, its model.
 
     Attributes:
+        settings: for a model of usual size.
+        small: for one that has fewer than `SMALL_MODEL` parameters.
         count: how many the brief asks for; None where `each` decides.
     """
 
     step: Step
     craft: Craft
     settings: Mapping[str, Any]
+    small: Mapping[str, Any]
     model: str
     count: int | None
 
@@ -99,12 +102,14 @@ def plan(
             )
         craft: Craft = hooks.resolve(hooks.CRAFTS, step.kind)()
         values = craft.settings(step.settings, f"{place}.settings")
+        small = craft.settings(_tightened(step), f"{place}.small")
         model = models.get(step.kind) or craft.model(values, settings)
         planned.append(
             PlannedStep(
                 step=step,
                 craft=craft,
                 settings=values,
+                small=small,
                 model=model,
                 count=None if step.each and step.name not in brief.counts else count,
             )
@@ -114,8 +119,24 @@ def plan(
     return planned
 
 
+def _tightened(step: Step) -> dict[str, Any]:
+    """A step's settings for a small model; of pattern and schema it keeps the tighter one's."""
+    settings = dict(step.settings)
+    if step.small.get("pattern"):
+        settings.pop("schema", None)
+        settings.pop("render", None)
+    if step.small.get("schema") is not None:
+        settings.pop("pattern", None)
+    return settings | dict(step.small)
+
+
 def prompts(
-    planned: PlannedStep, brief: Brief, results: Mapping[str, Result], seed: int
+    planned: PlannedStep,
+    brief: Brief,
+    results: Mapping[str, Result],
+    seed: int,
+    *,
+    small: bool = False,
 ) -> list[Prompt]:
     """The prompts of one step, with the seed of each one's first draw.
 
@@ -124,11 +145,13 @@ def prompts(
         brief: what the person wants.
         results: of the steps before it, by name.
         seed: of the whole set.
+        small: whether the model is a small one.
 
     Raises:
         InputError: a template cannot be rendered, or comes out empty.
     """
     step = planned.step
+    settings = planned.small if small else planned.settings
     shared = {
         **{name: getattr(brief, name) for name in _FIELDS},
         "language": language_of(brief),
@@ -151,7 +174,7 @@ def prompts(
                 text=text,
                 model=planned.model,
                 seed=derive_seed(seed, step.name, number, 0),
-                settings=_filled(planned.settings, values, f"steps.{step.name}.settings"),
+                settings=_filled(settings, values, f"steps.{step.name}.settings"),
             )
         )
     return made
@@ -198,11 +221,17 @@ def _look_up(path: str, values: Mapping[str, Any]) -> list[Any] | None:
 def tags(brief: Brief) -> list[str]:
     """Hashtags that fit the brief, without the sign: its names and the words of its subject."""
     names = re.findall(r"[A-Z][\w'’]*(?: [A-Z][\w'’]*)+", brief.subject)
-    subject = [word for word in key_words(brief.subject) if word.isalpha() and len(word) > 3]
+    subject = [
+        word
+        for word in key_words(brief.subject)
+        if word.isalpha() and len(word) > 3 and word not in ("called", "named", "small")
+    ]
     pairs = re.findall(r"(?=\b([a-z]{3,}) ([a-z]{4,})\b)", brief.subject)
-    both = [a + b for a, b in pairs if {a, b} <= set(key_words(brief.subject))]
+    both = [a + b for a, b in pairs if {a, b} <= set(subject)]
     found = [re.sub(r"\W", "", name).lower() for name in [*names, *brief.must_mention]]
-    return list(dict.fromkeys([*found, *both, *subject]))[:12] or ["new"]
+    found = list(dict.fromkeys([*found, *both]))
+    rest = [word for word in subject if not any(word in tag for tag in found)]
+    return list(dict.fromkeys([*found, *rest, *subject]))[:12] or ["new"]
 
 
 def _items(step: Step, values: Mapping[str, Any]) -> Sequence[Any]:

@@ -63,6 +63,25 @@ def choose(brief: Brief) -> Recipe:
     return recipes[fits[0] if len(fits) == 1 else DEFAULT]
 
 
+_AMOUNTS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def answering(request: str) -> tuple[Recipe, Brief, int] | None:
+    """The recipe for a request such as "Three taglines for a bookshop", if there is one.
+
+    Returns:
+        The recipe, a brief with its subject, and how many are asked for, 1 to 20.
+    """
+    for recipe in shipped().values():
+        found = recipe.asks and re.fullmatch(recipe.asks, request.strip(" ."), re.IGNORECASE)
+        if found:
+            word = (found.groupdict().get("amount") or "one").lower()
+            amount = _AMOUNTS.index(word) + 1 if word in _AMOUNTS else 1
+            amount = min(max(int(word), 1), 20) if word.isdecimal() else amount
+            return recipe, Brief(subject=found["subject"]), amount
+    return None
+
+
 def from_text(text: str, name: str) -> Recipe:
     """Read and check a recipe's TOML.
 

@@ -32,7 +32,7 @@ from vermilion.runtime.engines import Engine, OnPiece
 from vermilion.runtime.loader import Loader
 from vermilion.runtime.store import Store
 from vermilion.settings import Settings, get_settings
-from vermilion.types import Asset, Brief, Recipe
+from vermilion.types import SMALL_MODEL, Asset, Brief, Recipe
 
 
 class Line:
@@ -150,10 +150,11 @@ class Line:
     ) -> Result:
         """Make and keep what one step asks for; adds to `items`."""
         step = planned.step
-        asked = prompts(planned, brief, results, seed)
         if planned.model not in self.loader:
             watcher.opening(planned.model)
         card, engine = self.loader.open(planned.model)
+        small = engine.parameters < SMALL_MODEL
+        asked = prompts(planned, brief, results, seed, small=small)
         watcher.step(step.name, step.kind, len(asked))
         started = time.perf_counter()
         chosen = generate(
@@ -213,9 +214,14 @@ class Line:
     ) -> list[Asset]:
         """Write texts and keep them.
 
+        Where a recipe answers such a request ("Three taglines for a bookshop"), it is
+        followed, with its drafts and checks; with a setting of one's own the model is asked
+        as it is.
+
         Args:
             prompt: what to write.
-            n: how many; each has a seed of its own, 1 to 200.
+            n: how many; each has a seed of its own, 1 to 200. With a recipe, at least as
+                many as the request says.
             model: name of the model; None: the usual one.
             seed: None draws one.
             on_piece: called with the text's number and each new part of it.
@@ -225,6 +231,14 @@ class Line:
             InputError: a setting cannot be used, or the prompt is empty or too long.
             NotFoundError: the model does not exist or is not pulled.
         """
+        answer = None if settings else recipes.answering(prompt)
+        if answer is not None:
+            followed, brief, amount = answer
+            options = replace(brief, counts={followed.steps[0].name: max(n, amount)})
+            finished = self.make(
+                options, recipe=followed, seed=seed, models={"text": model} if model else None
+            )
+            return [item.asset for item in finished.items]
         return make_one_kind(
             self.library,
             self.loader,

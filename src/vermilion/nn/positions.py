@@ -40,7 +40,8 @@ def rotary_frequencies(
     """
     # On the CPU even where a layout is made without weights: these are never loaded.
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim  # (D/2,)
-    frequencies = theta**-exponents  # (D/2,)
+    # Rounded as the published code does it: at position 8000 the last digit is 1e-3 of an angle.
+    frequencies: Tensor = 1.0 / theta**exponents  # (D/2,)
     kind = "default" if scaling is None else scaling.get("rope_type", scaling.get("type"))
     if scaling is None or kind == "default":
         return frequencies
@@ -50,13 +51,14 @@ def rotary_frequencies(
         value = scaling.get(field)
         if not isinstance(value, int | float) or not 0 < value < 1e9:
             raise ValueError(f"rope_scaling: {field}: must be a number above 0 (found {value!r})")
+    factor = float(scaling["factor"])
     if kind == "linear":
-        return frequencies / scaling["factor"]
-    context = scaling["original_max_position_embeddings"]
-    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        return frequencies / factor
+    context = float(scaling["original_max_position_embeddings"])
+    low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
     turns = context * frequencies / (2 * math.pi)  # rotations within the trained context
     smooth = ((turns - low) / (high - low)).clamp(0, 1)
-    return frequencies * (smooth + (1 - smooth) / scaling["factor"])
+    return frequencies * (smooth + (1 - smooth) / factor)
 
 
 class Rotary(nn.Module):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from llguidance import LLMatcher
 from numpy.typing import NDArray
 from tokenizers.decoders import DecodeStream
+from torch import Tensor
 
 from vermilion.errors import InputError, ModelError
 from vermilion.models.lm.net import LM
@@ -29,7 +31,7 @@ class Request:
         ids: its tokens, at least one.
         sampling: how each token is chosen.
         max_new_tokens: at least 1.
-        stop: strings that end the text; they are not part of it.
+        stop: strings that end the text, none empty; they are not part of it.
         grammar: of llguidance, that the new text has to follow; None: free.
     """
 
@@ -65,11 +67,16 @@ class _Text:
     def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...]) -> None:
         self._tokenizer, self._stop = tokenizer, stop
         self._stream = DecodeStream(skip_special_tokens=True)
+        self._undecoded: list[int] = []
         self._held = ""
 
     def add(self, token: int) -> tuple[str, bool]:
         """The text that can be shown now, and whether a stop string was reached."""
-        self._held += self._stream.step(self._tokenizer.fast, token) or ""
+        self._undecoded.append(token)
+        new = self._stream.step(self._tokenizer.fast, token)  # None within a character
+        if new:
+            self._held += new
+            self._undecoded.clear()
         at = min((i for s in self._stop if (i := self._held.find(s)) >= 0), default=-1)
         if at >= 0:
             text, self._held = self._held[:at], ""
@@ -80,8 +87,11 @@ class _Text:
         return text, False
 
     def rest(self) -> str:
-        """What was held back because it might have become a stop string."""
-        text, self._held = self._held, ""
+        """What was held back because it might have become a stop string or a character."""
+        text = self._held + self._tokenizer.decode(self._undecoded).rstrip(
+            "\N{REPLACEMENT CHARACTER}"
+        )
+        self._held = ""
         return text
 
 
@@ -128,6 +138,7 @@ class Generator:
         Raises:
             InputError: a request is empty, longer than the model's context, or has a grammar
                 that cannot be read.
+            ModelError: the model's weights or its tokenizer are broken.
         """
         for request in requests:
             self._check(request)
@@ -136,16 +147,15 @@ class Generator:
             return
         length = max(len(r.ids) + r.max_new_tokens for r in requests)
         rows = min(self.max_batch, len(requests))
-        with torch.inference_mode():
-            cache = self.net.new_cache(rows, min(length, self.net.config.max_position_embeddings))
-            active: list[_Sequence] = []
-            while waiting or active:
-                while waiting and len(active) < rows:
-                    sequence = waiting.pop()
-                    logits = self._prefill(sequence, active, cache)
-                    active.append(sequence)
-                    yield from self._advance(active, len(active) - 1, logits, cache)
-                yield from self._decode(active, cache)
+        cache = self.net.new_cache(rows, min(length, self.net.config.max_position_embeddings))
+        active: list[_Sequence] = []
+        while waiting or active:
+            while waiting and len(active) < rows:
+                sequence = waiting.pop()
+                logits = self._prefill(sequence, active, cache)
+                active.append(sequence)
+                yield from self._advance(active, len(active) - 1, logits, cache)
+            yield from self._decode(active, cache)
 
     def _check(self, request: Request) -> None:
         context = self.net.config.max_position_embeddings
@@ -156,6 +166,13 @@ class Generator:
                 f"prompt: it has {len(request.ids)} tokens and the model reads at most"
                 f" {context - 1}; shorten it or choose a model with a longer context"
             )
+        if max(request.ids) >= self.net.config.vocab_size:
+            raise ModelError(
+                f"the tokenizer knows the token {max(request.ids)} and the network has only"
+                f" {self.net.config.vocab_size}; the model's files do not belong together"
+            )
+        if "" in request.stop:
+            raise InputError("stop: a stop string is empty; leave it out")
         if request.max_new_tokens < 1:
             raise InputError(f"max_new_tokens: must be at least 1 (found {request.max_new_tokens})")
 
@@ -164,7 +181,8 @@ class Generator:
         if request.grammar is not None:
             matcher = LLMatcher(self.tokenizer.grammar_tokenizer, request.grammar)
             if matcher.is_error():
-                raise InputError(f"schema: it cannot be used as a grammar: {matcher.get_error()}")
+                reason = matcher.get_error().strip().partition("\n")[0]
+                raise InputError(f"schema: it cannot be used as a grammar: {reason}")
         text = _Text(self.tokenizer, request.stop)
         return _Sequence(index, request, text, matcher, list(request.ids))
 
@@ -182,8 +200,9 @@ class Generator:
             cache.copy_row(source, row, shared)
         ids = torch.tensor([new.ids[shared:]], device=self.net.device)  # (1, T)
         positions = torch.arange(shared, len(new.ids), device=self.net.device)[None]  # (1, T)
-        logits = self.net(ids, positions=positions, cache=cache, first_row=row, last_only=True)
-        return logits[0, -1].cpu().numpy()
+        logits: NDArray[np.float32]
+        (logits,) = self._logits(ids, positions=positions, cache=cache, first_row=row)
+        return logits
 
     def _decode(self, active: list[_Sequence], cache: KeyValueCache) -> Iterator[Piece]:
         """One token for every sequence in the batch."""
@@ -191,11 +210,20 @@ class Generator:
             return
         ids = torch.tensor([[s.ids[-1]] for s in active], device=self.net.device)  # (B, 1)
         positions = torch.tensor([[len(s.ids) - 1] for s in active], device=self.net.device)
-        logits = self.net(ids, positions=positions, cache=cache, last_only=True)  # (B, 1, V)
-        rows = logits[:, -1].cpu().numpy()  # (B, V)
+        rows = self._logits(ids, positions=positions, cache=cache)  # (B, V)
         # From the last row to the first: when a sequence leaves, the last takes its row.
         for row in reversed(range(len(active))):
             yield from self._advance(active, row, rows[row], cache)
+
+    def _logits(self, ids: Tensor, **where: Any) -> NDArray[np.float32]:
+        """(B, T) → (B, V), after the last token."""
+        # Not around the loop: between two pieces it would hold in the caller's code as well.
+        with torch.inference_mode():
+            logits: Tensor = self.net(ids, last_only=True, **where)  # (B, 1, V)
+            rows: NDArray[np.float32] = logits[:, -1].cpu().numpy()
+        if not np.isfinite(rows.max()):
+            raise ModelError("the model's logits are not finite; its weights are broken")
+        return rows
 
     def _advance(
         self,
@@ -220,17 +248,17 @@ class Generator:
             yield Piece(sequence.index, text, finish, sequence.made, sequence.logprob)
 
     def _choose(self, sequence: _Sequence, logits: NDArray[np.float32]) -> Choice:
-        seen, allowed = np.unique(sequence.ids), None
+        sampling, step = sequence.request.sampling, sequence.made
+        seen = np.unique(sequence.ids) if sampling.repetition_penalty != 1 else None
+        allowed = None
         if sequence.matcher is not None:
             mask = np.frombuffer(sequence.matcher.compute_bitmask(), dtype=np.uint8)
             allowed = np.unpackbits(mask, bitorder="little")[: len(logits)].astype(bool)
             allowed = np.pad(allowed, (0, len(logits) - len(allowed)))
-        sampling, step = sequence.request.sampling, sequence.made
         choice = choose(logits, sampling, step=step, seen=seen, allowed=allowed)
         if not choice.certain:
-            alone = self.net(torch.tensor([sequence.ids], device=self.net.device), last_only=True)
-            exact = alone[0, -1].cpu().numpy()  # (V,)
-            choice = choose(exact, sampling, step=step, seen=seen, allowed=allowed)
+            alone = self._logits(torch.tensor([sequence.ids], device=self.net.device))[0]
+            choice = choose(alone, sampling, step=step, seen=seen, allowed=allowed)
         if sequence.matcher is not None and not sequence.matcher.consume_token(choice.token):
             raise ModelError(f"the grammar failed: {sequence.matcher.get_error()}")
         return choice

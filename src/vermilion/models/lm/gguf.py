@@ -58,14 +58,19 @@ class GGUF:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with path.open("rb") as file:
-            if file.read(4) != MAGIC:
-                raise ModelError(f"{path}: this is not a GGUF file; pull the model again")
-            # A private copy-on-write map: torch wants writable memory; nothing is written.
-            self._map = mmap(file.fileno(), 0, access=ACCESS_COPY)
+        try:
+            with path.open("rb") as file:
+                if file.read(4) != MAGIC:
+                    raise ModelError(f"{path}: this is not a GGUF file; pull the model again")
+                # A private copy-on-write map: torch wants writable memory; nothing is written.
+                self._map = mmap(file.fileno(), 0, access=ACCESS_COPY)
+        except OSError as error:
+            raise ModelError(
+                f"{path}: cannot be read ({error.strerror}); pull the model again"
+            ) from None
         try:
             self._read_header()
-        except (struct.error, IndexError, UnicodeDecodeError, ValueError) as error:
+        except (struct.error, ValueError) as error:
             raise ModelError(
                 f"{path}: the GGUF header is broken ({error}); pull it again"
             ) from None
@@ -87,6 +92,8 @@ class GGUF:
             shape = self._take(f"<{self._take('<I')[0]}Q")[::-1]
             infos.append((name, shape, *self._take("<IQ")))
         alignment = self.metadata.get("general.alignment", 32)
+        if type(alignment) is not int or alignment <= 0 or alignment % 8:
+            raise ValueError(f"general.alignment is {alignment!r} instead of a multiple of 8")
         start = -(-self._at // alignment) * alignment
         self.tensors = {
             name: TensorInfo(shape, type_, start + offset) for name, shape, type_, offset in infos
@@ -125,9 +132,15 @@ class GGUF:
             raise ModelError(
                 f"{self.path}: the tensor {name} is of GGUF type {info.type}; readable are {known}"
             )
+        if not info.shape or 0 in info.shape or info.shape[-1] % _BLOCKS[info.type].values:
+            raise ModelError(
+                f"{self.path}: the tensor {name} cannot have the shape {info.shape}; pull it again"
+            )
+        if info.offset % 8:
+            raise ModelError(f"{self.path}: the tensor {name} is out of line; pull it again")
         if info.offset + self._size(info) > len(self._map):
             raise ModelError(
-                f"{self.path}: the file ends within the tensor {name}: it is truncated; pull it again"
+                f"{self.path}: the file is truncated, it ends within {name}; pull it again"
             )
 
     @staticmethod
@@ -178,19 +191,49 @@ def _q4_1(raw: Tensor) -> Tensor:
     return out.add_(least)
 
 
+def _fives(packed: Tensor, fifth: Tensor) -> Tensor:
+    """Five-bit values of 32: four bits from packed, (N, 16), one from fifth, (N, 4)."""
+    values = torch.cat((packed & 15, packed >> 4), dim=1)  # (N, 32)
+    shifts = torch.arange(8, dtype=torch.uint8)
+    bits = ((fifth[..., None] >> shifts) & 1).view(-1, 32)  # (N, 32)
+    return values | (bits << 4)
+
+
+def _q5_0(raw: Tensor) -> Tensor:
+    return (_fives(raw[:, 6:], raw[:, 2:6]).to(torch.int8) - 16) * _half(raw[:, :2])
+
+
+def _q5_1(raw: Tensor) -> Tensor:
+    return _fives(raw[:, 8:], raw[:, 4:8]) * _half(raw[:, :2]) + _half(raw[:, 2:4])
+
+
 def _q8_0(raw: Tensor) -> Tensor:
     return raw[:, 2:].contiguous().view(torch.int8) * _half(raw[:, :2])
 
 
-def _q4_k(raw: Tensor) -> Tensor:
-    """256 values in 8 parts of 32; each part has a 6-bit scale and a 6-bit minimum."""
+def _scales_and_mins(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Of 8 parts of 32 values: a 6-bit scale and a 6-bit minimum each, (N, 8, 1) as float32."""
     scale, least = _half(raw[:, :2])[..., None], _half(raw[:, 2:4])[..., None]  # (N, 1, 1)
     low, high, mixed = raw[:, 4:8], raw[:, 8:12], raw[:, 12:16]  # (N, 4) each
     scales = torch.cat((low & 63, (mixed & 15) | ((low >> 6) << 4)), dim=1)[..., None]  # (N, 8, 1)
     mins = torch.cat((high & 63, (mixed >> 4) | ((high >> 6) << 4)), dim=1)[..., None]  # (N, 8, 1)
+    return scale * scales, least * mins
+
+
+def _q4_k(raw: Tensor) -> Tensor:
+    scales, mins = _scales_and_mins(raw)
     packed = raw[:, 16:].view(-1, 4, 1, 32)
     values = torch.cat((packed & 15, packed >> 4), dim=2).view(-1, 8, 32)  # (N, 8, 32)
-    return values * (scale * scales) - least * mins
+    return values * scales - mins
+
+
+def _q5_k(raw: Tensor) -> Tensor:
+    scales, mins = _scales_and_mins(raw)
+    packed = raw[:, 48:].view(-1, 4, 1, 32)
+    values = torch.cat((packed & 15, packed >> 4), dim=2).view(-1, 8, 32)  # (N, 8, 32)
+    shifts = torch.arange(8, dtype=torch.uint8).view(1, 8, 1)
+    fifth = (raw[:, None, 16:48] >> shifts) & 1  # (N, 8, 32)
+    return (values | (fifth << 4)) * scales - mins
 
 
 def _q6_k(raw: Tensor) -> Tensor:
@@ -210,7 +253,10 @@ _BLOCKS = {
     1: _Block("F16", 1, 2, _half),
     2: _Block("Q4_0", 32, 18, _q4_0),
     3: _Block("Q4_1", 32, 20, _q4_1),
+    6: _Block("Q5_0", 32, 22, _q5_0),
+    7: _Block("Q5_1", 32, 24, _q5_1),
     8: _Block("Q8_0", 32, 34, _q8_0),
     12: _Block("Q4_K", 256, 144, _q4_k),
+    13: _Block("Q5_K", 256, 176, _q5_k),
     14: _Block("Q6_K", 256, 210, _q6_k),
 }

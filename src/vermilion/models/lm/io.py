@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,11 +19,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vermilion.errors import ModelError
-from vermilion.models.lm.config import LMConfig
+from vermilion.models.lm.config import LMConfig, read_json
 from vermilion.models.lm.gguf import GGUF
 from vermilion.models.lm.net import LM
 from vermilion.models.lm.tokenizer import Tokenizer
+from vermilion.nn.positions import rotary_frequencies
 
+WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 # Our name → the published names that are joined, one above the other, to make it.
@@ -56,6 +60,11 @@ _GGUF_BLOCK = {
 }
 
 
+# Tensors that may be left over: an output layer that is the embedding matrix written twice, and
+# the frequencies of the rotary embedding, which old files keep.
+_SPARE = ("lm_head.weight", "rotary_emb.inv_freq", "rope_freqs.weight")
+
+
 def published_names(name: str) -> list[str]:
     """What transformers calls the tensors that make up one of ours, in order."""
     if name in _TOP:
@@ -83,24 +92,32 @@ def load(
         ModelError: a file is missing, broken, truncated, or of an architecture that is not
             supported.
     """
-    if path.is_dir():
-        config, tokenizer, read = _open_folder(path)
-    else:
-        config, tokenizer, read = _open_gguf(path)
-    with torch.device("meta"):
-        net = LM(config)
+    config, tokenizer, read, left = _open_folder(path) if path.is_dir() else _open_gguf(path)
+    if config.num_hidden_layers > len(left):
+        raise ModelError(f"{path}: there are fewer tensors than layers; pull the model again")
+    try:
+        with torch.device("meta"):
+            net = LM(config)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}") from None
     state = {}
     for name, expected in net.state_dict().items():
         if name == "head.weight" and config.tie_word_embeddings:
             continue
         parts = published_names(name)
-        joined = read(parts[0]) if len(parts) == 1 else _stack(map(read, parts), expected.shape)
+        joined = read(parts[0]) if len(parts) == 1 else _stack(read, parts, expected.shape)
         if joined.shape != expected.shape:
             raise ModelError(
                 f"{path}: {name} has the shape {tuple(joined.shape)} where the config asks for"
                 f" {tuple(expected.shape)}; the model's files do not belong together"
             )
         state[name] = joined.to(device, dtype)
+    strangers = [name for name in left if not name.endswith(_SPARE)]
+    if strangers:
+        raise ModelError(
+            f"{path}: a network of {config.architecture} has no place for {min(strangers)};"
+            " this variant is not supported"
+        )
     if config.tie_word_embeddings:
         state["head.weight"] = state["embedding.weight"]
     net.load_state_dict(state, assign=True)
@@ -109,18 +126,40 @@ def load(
     return net.to(device).eval().requires_grad_(requires_grad=False), tokenizer
 
 
-def _stack(parts: Iterable[Tensor], shape: torch.Size) -> Tensor:
+def _stack(read: Callable[[str], Tensor], parts: list[str], shape: torch.Size) -> Tensor:
     """The parts one above the other; each is let go before the next is read."""
-    out, at = torch.empty(shape), 0
-    for part in parts:
-        if at + len(part) > len(out) or part.shape[1:] != shape[1:]:
-            return torch.empty(0)  # reported by the caller, which knows the tensor's name
+    wrong, out, at = torch.empty(0), torch.empty(0), 0  # the caller reports a wrong shape
+    for name in parts:
+        part = read(name)
+        if part.dim() != len(shape) or part.shape[1:] != shape[1:] or at + len(part) > shape[0]:
+            return wrong
+        if at == 0:  # none is larger than the first: no memory is taken for an absurd shape
+            if len(part) * len(parts) < shape[0]:
+                return wrong
+            out = torch.empty(shape)
         out[at : at + len(part)] = part
         at += len(part)
-    return out if at == len(out) else torch.empty(0)
+    return out if at == shape[0] else wrong
 
 
-_Opened = tuple[LMConfig, Tokenizer, Callable[[str], Tensor]]
+def count_parameters(path: Path) -> int:
+    """Number of parameters in a model's files, from their headers alone.
+
+    Raises:
+        ModelError: a header cannot be read.
+    """
+    if not path.is_dir():
+        return sum(prod(info.shape) for info in GGUF(path).tensors.values())
+    where = _tensor_files(path)
+    files = {file: _open_safetensors(file) for file in set(where.values())}
+    return sum(prod(files[file].get_slice(name).get_shape()) for name, file in where.items())
+
+
+class _Opened(NamedTuple):
+    config: LMConfig
+    tokenizer: Tokenizer
+    read: Callable[[str], Tensor]  # by the name that transformers uses
+    left: set[str]  # tensors that were not read yet, by the names in the files
 
 
 def _open_folder(folder: Path) -> _Opened:
@@ -130,8 +169,9 @@ def _open_folder(folder: Path) -> _Opened:
         eos = read_json(generation).get("eos_token_id")
         if eos is not None:
             ids = tuple(eos) if isinstance(eos, list) else (eos,)
-            config = LMConfig(**{**_fields(config), "eos_token_ids": ids})
+            config = replace(config, eos_token_ids=ids)
     where = _tensor_files(folder)
+    left = set(where)
     files: dict[Path, Any] = {}
 
     def read(name: str) -> Tensor:
@@ -140,22 +180,25 @@ def _open_folder(folder: Path) -> _Opened:
         path = where[name]
         if path not in files:
             files[path] = _open_safetensors(path)
+        left.discard(name)
         tensor: Tensor = files[path].get_tensor(name)
         return tensor
 
-    return config, Tokenizer.from_folder(folder), read
-
-
-def _fields(config: LMConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in LMConfig.__slots__}
+    return _Opened(config, Tokenizer.from_folder(folder), read, left)
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:
-    """Which file holds which tensor."""
-    if (folder / INDEX).exists():
-        files: Iterable[Path] = {
-            folder / f for f in read_json(folder / INDEX)["weight_map"].values()
-        }
+    """Which file holds which tensor; found in the order in which transformers looks."""
+    files: Iterable[Path]
+    if (folder / WHOLE).exists():
+        files = [folder / WHOLE]
+    elif (folder / INDEX).exists():
+        index = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(index, dict) or not all(isinstance(f, str) for f in index.values()):
+            raise ModelError(
+                f"{folder / INDEX}: weight_map: must say which file holds which tensor"
+            )
+        files = {folder / file for file in index.values()}
     else:
         files = sorted(folder.glob("*.safetensors"))
     where = {name: path for path in files for name in _open_safetensors(path).keys()}  # noqa: SIM118
@@ -171,26 +214,13 @@ def _open_safetensors(path: Path) -> Any:
         raise ModelError(f"{path}: cannot be read ({error}); pull the model again") from None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a model's folder.
-
-    Raises:
-        ModelError: the file is missing or is no JSON object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path.parent}: {path.name} is missing; pull the model again") from None
-    except ValueError as error:
-        raise ModelError(f"{path}: this is not JSON ({error}); pull the model again") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: this is not a JSON object; pull the model again")
-    return value
-
-
 def _open_gguf(path: Path) -> _Opened:
     gguf = GGUF(path)
     config = LMConfig.from_gguf(gguf.metadata, gguf.tensors)
+    if "rope_freqs.weight" in gguf.tensors:
+        scaling = _llama3_scaling(gguf.load("rope_freqs.weight"), config)
+        config = replace(config, rope_scaling=scaling)
+    left = set(gguf.tensors)
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     # GGUF's llama files keep each head's rotary pairs side by side; qwen2 files do not.
     paired = gguf.metadata["general.architecture"] == "llama"
@@ -205,10 +235,29 @@ def _open_gguf(path: Path) -> _Opened:
             stored = f"blk.{layer}.{part}.{ending}"
         if stored not in gguf.tensors:
             raise ModelError(f"{path}: the tensor {stored} is missing; pull the model again")
+        left.discard(stored)
         tensor = gguf.load(stored)
-        return _split_pairs(tensor, heads[part]) if paired and part in heads else tensor
+        if not paired or len(tensor) != heads.get(part, 0) * config.head_dim:
+            return tensor
+        return _split_pairs(tensor, heads[part])
 
-    return config, Tokenizer.from_gguf(gguf.metadata), read
+    return _Opened(config, Tokenizer.from_gguf(gguf.metadata), read, left)
+
+
+def _llama3_scaling(divisors: Tensor, config: LMConfig) -> dict[str, Any]:
+    """The rope_scaling of Llama 3.1; GGUF keeps only what it divides each frequency by."""
+    scaling = {
+        "rope_type": "llama3",
+        "factor": float(divisors.max()),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    sizes = config.head_dim, config.rope_theta
+    expected = rotary_frequencies(*sizes) / rotary_frequencies(*sizes, scaling)
+    if divisors.shape != expected.shape or not torch.allclose(divisors, expected, rtol=1e-4):
+        raise ModelError("rope_freqs.weight: only the rope scaling of Llama 3 is supported")
+    return scaling
 
 
 def _split_pairs(tensor: Tensor, heads: int) -> Tensor:
@@ -229,7 +278,7 @@ def save(net: LM, tokenizer: Tokenizer, folder: Path) -> None:
         sizes = [g * config.head_dim for g in groups] if ".qkv." in name else None
         parts = tensor.split(sizes or len(tensor) // len(names))
         state.update(zip(names, (part.contiguous() for part in parts), strict=True))
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(state, folder / WHOLE, metadata={"format": "pt"})
     text = json.dumps(config.to_transformers(), indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     tokenizer.save(folder)

@@ -5,6 +5,8 @@ B batch, T tokens, S tokens in the cache, C hidden size, F feed-forward size, V 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +29,8 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) → (B, T, C)."""
         gate, up = self.gate_up(x).chunk(2, dim=-1)  # (B, T, F) each
-        return self.down(F.silu(gate) * up)  # (B, T, C)
+        y: Tensor = self.down(F.silu(gate) * up)  # (B, T, C)
+        return y
 
 
 class Block(nn.Module):
@@ -46,6 +49,12 @@ class Block(nn.Module):
         )
         self.feed_forward_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.feed_forward = FeedForward(config.hidden_size, config.intermediate_size)
+
+    def forward(self, x: Tensor, **where: Any) -> Tensor:
+        """(B, T, C) → (B, T, C); `where` goes to the attention."""
+        x = x + self.attention(self.attention_norm(x), **where)  # (B, T, C)
+        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x))  # (B, T, C)
+        return y
 
 
 class LM(nn.Module):
@@ -98,19 +107,19 @@ class LM(nn.Module):
             mask = (seen <= positions[:, :, None])[:, None]  # (B, 1, T, S)
         x = self.embedding(ids)  # (B, T, C)
         for layer, block in enumerate(self.blocks):
-            x = x + block.attention(
-                block.attention_norm(x),
-                angles,
-                positions,
+            x = block(
+                x,
+                angles=angles,
+                positions=positions,
                 mask=mask,
                 cache=cache,
                 layer=layer,
                 first_row=first_row,
             )  # (B, T, C)
-            x = x + block.feed_forward(block.feed_forward_norm(x))  # (B, T, C)
         if last_only:
             x = x[:, -1:]  # (B, 1, C)
-        return self.head(self.norm(x)).float()  # (B, T, V)
+        logits: Tensor = self.head(self.norm(x))  # (B, T, V)
+        return logits.float()
 
     @property
     def device(self) -> torch.device:

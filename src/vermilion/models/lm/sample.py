@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from vermilion.errors import InputError
 
-# How far logits may lie from those of another batch shape. On SmolLM2-135M in float32 the
-# largest difference seen is 1e-4; one choice in a few hundred is closer than this.
+# How far the gap between two logits may lie from that of another batch shape. On SmolLM2-135M in
+# float32 the largest change of a gap that was seen is 1.3e-4; one choice in a few hundred is
+# closer than the tolerance.
 TOLERANCE = 5e-4
 
 Floats = NDArray[np.float32]
@@ -92,63 +93,87 @@ def choose(
     Raises:
         InputError: no token is allowed.
     """
-    scores = logits
+    scores, slack = logits, TOLERANCE
     if seen is not None and sampling.repetition_penalty != 1:
         scores = logits.copy()
+        slack *= max(sampling.repetition_penalty, 1 / sampling.repetition_penalty)
         values, penalty = scores[seen], np.float32(sampling.repetition_penalty)
         scores[seen] = np.where(values < 0, values * penalty, values / penalty)
     if allowed is not None:
         if not allowed.any():
             raise InputError("the grammar leaves no token to go on with; simplify the schema")
         scores = np.where(allowed, scores, -np.inf).astype(np.float32)
-    ids = _leaders(scores, sampling)
+    ids = _leaders(scores, sampling, slack)
     if sampling.temperature == 0:
         token, margin = _best(ids, scores[ids])
-        certain = margin > TOLERANCE
+        certain = margin > slack
     else:
-        token, certain = _draw(ids, scores, sampling, step)
+        token, certain = _draw(ids, scores[ids], sampling, step, slack)
     return Choice(token, float(logits[token] - _logsumexp(logits)), certain)
 
 
-def _leaders(scores: Floats, sampling: Sampling) -> NDArray[np.int64]:
+def _leaders(scores: Floats, sampling: Sampling, slack: float) -> NDArray[np.int64]:
     """Ids that can be chosen at all, a superset: the top k, with those that tie or nearly so."""
     wanted = sampling.top_k if sampling.temperature > 0 else 2
     if wanted == 0 or wanted >= len(scores):
         return np.flatnonzero(scores > -np.inf)
     least = np.partition(scores, -wanted)[-wanted]
-    return np.flatnonzero((scores >= least - TOLERANCE) & (scores > -np.inf))
+    return np.flatnonzero((scores >= least - slack) & (scores > -np.inf))
 
 
 def _draw(
-    ids: NDArray[np.int64], scores: Floats, sampling: Sampling, step: int
+    ids: NDArray[np.int64], scores: Floats, sampling: Sampling, step: int, slack: float
 ) -> tuple[int, bool]:
     """The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014): argmax of score plus noise."""
-    scaled = scores[ids].astype(np.float64) / sampling.temperature
+    scaled = scores.astype(np.float64) / sampling.temperature
+    slack /= sampling.temperature
+    loose = exact = strict = -np.inf
+    if sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0:
+        falling = np.sort(scaled)[::-1]
+        mass = np.exp(falling - falling[0]).cumsum()
+        loose, exact, strict = (_cutoff(falling, mass, sampling, s) for s in (slack, 0.0, -slack))
+        candidates = scaled >= loose
+        ids, scaled = ids[candidates], scaled[candidates]
     noisy = scaled + gumbel(sampling.seed, step, ids)
-    slack = TOLERANCE / sampling.temperature
-    token, margin = _best(ids, np.where(_kept(scaled, sampling, slack), noisy, -np.inf))
-    narrow, _ = _best(ids, np.where(_kept(scaled, sampling, -slack), noisy, -np.inf))
-    if token == narrow:
-        return token, margin > slack
-    return _best(ids, np.where(_kept(scaled, sampling, 0.0), noisy, -np.inf))[0], False
+    token = int(ids[np.where(scaled >= exact, noisy, -np.inf).argmax()])
+    rival, margin = _best(ids, noisy)
+    certain = token == rival and margin > slack and scaled[noisy.argmax()] >= strict
+    return token, bool(certain)
 
 
-def _kept(scaled: NDArray[np.float64], sampling: Sampling, slack: float) -> NDArray[np.bool_]:
-    """Which tokens top_k, top_p and min_p keep, in that order, were the logits off by slack."""
-    order = np.argsort(-scaled, kind="stable")
-    kept = np.ones(len(scaled), dtype=bool)
-    if 0 < sampling.top_k < len(scaled):
-        kept = scaled >= scaled[order[sampling.top_k - 1]] - slack
-    weights = np.where(kept, np.exp(scaled - scaled[order[0]]), 0.0)
-    probabilities = weights / weights.sum()
+def _cutoff(
+    falling: NDArray[np.float64], mass: NDArray[np.float64], sampling: Sampling, slack: float
+) -> float:
+    """The score from which on top_k, top_p and min_p, in that order, keep a token.
+
+    With slack > 0 they might keep any token from there on, were the gaps between the scores
+    off by that much; with slack < 0 they would keep all of them even so.
+
+    Args:
+        falling: all scores, the highest first, float64.
+        mass: of each token and the likelier ones together; in any unit.
+        sampling: the three limits.
+        slack: see above; 0 gives the cutoff of these very scores.
+    """
+
+    def after(count: int) -> float:
+        """The cutoff that keeps the first `count` tokens."""
+        if slack >= 0:
+            return float(falling[count - 1]) - slack
+        return float(falling[count]) - slack if count < len(falling) else -np.inf
+
+    cutoff = -np.inf
+    if 0 < sampling.top_k < len(falling):
+        cutoff = after(sampling.top_k)
     if sampling.top_p < 1:
-        before = np.empty_like(probabilities)
-        before[order] = np.cumsum(probabilities[order]) - probabilities[order]
-        kept &= before < sampling.top_p + slack
+        total = mass[max(1, int((falling >= cutoff).sum())) - 1]  # of what top_k keeps
+        # A token stays while the likelier ones do not reach top_p without it.
+        count = 1 + int(np.searchsorted(mass[:-1], sampling.top_p * np.exp(slack) * total))
+        cutoff = max(cutoff, after(count))
     if sampling.min_p > 0:
-        kept &= probabilities >= sampling.min_p * probabilities[order[0]] * (1 - slack)
-    kept[order[0]] = True
-    return kept
+        least = float(falling[0]) + float(np.log(sampling.min_p)) - slack
+        cutoff = max(cutoff, min(after(1), least))  # the likeliest always stays
+    return cutoff
 
 
 def _best(ids: NDArray[np.int64], values: NDArray[np.floating]) -> tuple[int, float]:
@@ -180,7 +205,7 @@ def gumbel(seed: int, step: int, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     key = _mix(_mix(np.array([seed], np.uint64)) + np.uint64(step))
     bits = _mix(key ^ _mix(ids.astype(np.uint64)))
-    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) / 2.0**52  # never 0 nor 1
     noise: NDArray[np.float64] = -np.log(-np.log(uniform))
     return noise
 

@@ -8,16 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from llguidance import LLTokenizer
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
 from vermilion.errors import InputError, ModelError
+from vermilion.models.lm.chat import render
+from vermilion.models.lm.config import read_json
 
 # Token types in GGUF metadata (llama.cpp's llama_token_type).
 _CONTROL, _USER_DEFINED = 3, 4
+
+_QWEN2 = ("qwen2", "deepseek-r1-qwen")
+_LLAMA3 = ("llama-bpe", "llama3", "llama-v3")
 
 # How GGUF's `tokenizer.ggml.pre` splits text before the merges, as the published
 # tokenizer.json of each family does it.
@@ -45,9 +48,9 @@ def _pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
         )
     if name in ("gpt-2", "default"):
         return _byte_level(use_regex=True)
-    if name in ("qwen2", "deepseek-r1-qwen"):
+    if name in _QWEN2:
         return _split_like_gpt4("")
-    if name in ("llama-bpe", "llama3", "llama-v3"):
+    if name in _LLAMA3:
         return _split_like_gpt4("{1,3}")
     raise ModelError(
         f"tokenizer.ggml.pre: {name!r} is not supported; known are smollm, gpt-2, qwen2, llama-bpe"
@@ -61,7 +64,6 @@ class Tokenizer:
         fast: the tokenizer.
         chat_template: Jinja2 source, or None for a model that was not tuned for chat.
         special: tokens by role, "bos_token" and "eos_token", for the template.
-        vocab_size: number of the network's logits; at least the tokenizer's own size.
     """
 
     def __init__(
@@ -88,18 +90,26 @@ class Tokenizer:
         try:
             fast = FastTokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
-            raise ModelError(f"{path}: this is not a tokenizer ({error})") from None
+            reason = str(error).partition("\n")[0]
+            raise ModelError(f"{path}: this is not a tokenizer ({reason})") from None
+        # What somebody trained with, and saved.
+        fast.no_truncation()
+        fast.no_padding()
         config: dict[str, Any] = {}
         if (folder / "tokenizer_config.json").exists():
-            config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+            config = read_json(folder / "tokenizer_config.json")
         template = config.get("chat_template")
+        if isinstance(template, list):  # several, by name
+            named = [t for t in template if isinstance(t, dict) and t.get("name") == "default"]
+            template = named[0].get("template") if named else None
         if (folder / "chat_template.jinja").exists():
-            template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+            template = (folder / "chat_template.jinja").read_text("utf-8", errors="replace")
         special = {}
         for role in ("bos_token", "eos_token"):
             token = config.get(role)
-            if token is not None:
-                special[role] = token["content"] if isinstance(token, dict) else token
+            token = token.get("content") if isinstance(token, dict) else token
+            if isinstance(token, str):
+                special[role] = token
         return cls(fast, chat_template=template, special=special)
 
     @classmethod
@@ -107,17 +117,36 @@ class Tokenizer:
         """Build the tokenizer that a GGUF file describes.
 
         Raises:
-            ModelError: a kind of tokenizer other than byte-level BPE.
+            ModelError: a kind of tokenizer other than byte-level BPE, or a broken one.
         """
         kind = metadata.get("tokenizer.ggml.model")
         if kind != "gpt2":
             raise ModelError(f"tokenizer.ggml.model: {kind!r} is not supported; known is gpt2")
+        try:
+            return cls._from_gguf(metadata)
+        except ModelError:
+            raise
+        except KeyError as error:
+            raise ModelError(f"GGUF metadata: the field {error.args[0]!r} is missing") from None
+        except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
+            reason = str(error).partition("\n")[0]
+            raise ModelError(f"tokenizer.ggml: this is not a tokenizer ({reason})") from None
+
+    @classmethod
+    def _from_gguf(cls, metadata: Mapping[str, Any]) -> Tokenizer:
         tokens: list[str] = metadata["tokenizer.ggml.tokens"]
         merges = [tuple(pair.split(" ", 1)) for pair in metadata["tokenizer.ggml.merges"]]
+        pre = metadata.get("tokenizer.ggml.pre", "default")
         fast = FastTokenizer(
-            models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges)
+            models.BPE(
+                vocab={token: i for i, token in enumerate(tokens)},
+                merges=merges,
+                ignore_merges=pre in _LLAMA3,  # words of the vocabulary are taken whole
+            )
         )
-        fast.pre_tokenizer = _pre_tokenizer(metadata.get("tokenizer.ggml.pre", "default"))
+        if pre in _QWEN2:
+            fast.normalizer = normalizers.NFC()
+        fast.pre_tokenizer = _pre_tokenizer(pre)
         fast.decoder = decoders.ByteLevel()
         types = metadata.get("tokenizer.ggml.token_type", [])
         control = [t for t, kind in zip(tokens, types, strict=False) if kind == _CONTROL]
@@ -137,11 +166,30 @@ class Tokenizer:
 
     def encode_plain(self, text: str) -> list[int]:
         """Token ids of a text in which special tokens count as ordinary characters."""
-        self.fast.encode_special_tokens = True
-        try:
-            return self.fast.encode(text, add_special_tokens=False).ids
-        finally:
-            self.fast.encode_special_tokens = False
+        return self._plain.encode(text, add_special_tokens=False).ids
+
+    @cached_property
+    def _plain(self) -> FastTokenizer:
+        """A copy that takes no notice of special tokens; texts may be encoded in many threads."""
+        plain = FastTokenizer.from_str(self.fast.to_str())
+        plain.encode_special_tokens = True
+        return plain
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of a conversation, see `chat`.
+
+        A special token that somebody wrote into a message is taken apart by a space: only the
+        template may open and close turns.
+        """
+        return self.encode(
+            self.chat([{**m, "content": self._disarm(m["content"])} for m in messages])
+        )
+
+    def _disarm(self, text: str) -> str:
+        for token in self.fast.get_added_tokens_decoder().values():
+            if token.special and token.content in text:
+                text = text.replace(token.content, f"{token.content[0]} {token.content[1:]}")
+        return text
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, without special tokens."""
@@ -159,13 +207,7 @@ class Tokenizer:
         """
         if self.chat_template is None:
             raise InputError("this model has no chat template; it continues plain text only")
-        sandbox = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        sandbox.globals["raise_exception"] = _refuse
-        try:
-            template = sandbox.from_string(self.chat_template)
-            return template.render(messages=messages, add_generation_prompt=True, **self.special)
-        except TemplateError as error:
-            raise ModelError(f"the model's chat template cannot be rendered: {error}") from None
+        return render(self.chat_template, messages, self.special)
 
     @cached_property
     def grammar_tokenizer(self) -> LLTokenizer:
@@ -188,7 +230,3 @@ class Tokenizer:
         }
         text = json.dumps({k: v for k, v in config.items() if v is not None}, indent=2)
         (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _refuse(message: str) -> None:
-    raise TemplateError(message)

@@ -22,10 +22,12 @@ class Engine(Protocol):
 
     Attributes:
         device: where it runs, e.g. "cpu".
+        parameters: how many weights the model has.
         versions: of the packages that decide its results, by name.
     """
 
     device: str
+    parameters: int
     versions: Mapping[str, str]
 
     @classmethod

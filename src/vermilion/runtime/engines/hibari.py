@@ -24,8 +24,8 @@ class HibariEngine:
 
     device = "cpu"
 
-    def __init__(self, voice: Hibari) -> None:
-        self._voice = voice
+    def __init__(self, voice: Hibari, parameters: int) -> None:
+        self._voice, self.parameters = voice, parameters
         packages = ("hibari-tts", "onnxruntime", "numpy")
         self.versions: Mapping[str, str] = {name: version(name) for name in packages}
 
@@ -49,7 +49,8 @@ class HibariEngine:
         try:
             # The voice's name chooses between American and British pronunciation; with a path
             # of our own nothing is downloaded.
-            return cls(Hibari(voice=card.options.get("voice", "heart"), model=str(path)))
+            voice = Hibari(voice=card.options.get("voice", "heart"), model=str(path))
+            return cls(voice, parameters=path.stat().st_size)  # int8: about a byte each
         except RuntimeError as error:  # onnxruntime's errors are RuntimeErrors
             raise ModelError(
                 f"{path}: the voice cannot be opened ({error}); pull it again"

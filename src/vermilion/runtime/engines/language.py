@@ -33,6 +33,7 @@ class LanguageEngine:
     def __init__(self, net: LM, tokenizer: Tokenizer, *, max_batch: int = 16) -> None:
         self.net, self.tokenizer = net, tokenizer
         self.device = str(net.device)
+        self.parameters = sum(weight.numel() for weight in net.parameters())
         self.versions: Mapping[str, str] = {
             "torch": torch.__version__,
             "llguidance": llguidance.__version__,

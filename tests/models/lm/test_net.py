@@ -1,0 +1,148 @@
+"""The network against transformers, number for number."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.models.lm import reference
+from tests.tiny import VOCAB, tiny_llama_folder
+from vermilion.models.lm import io
+from vermilion.models.lm.net import LM
+
+LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "rope_theta": 10000.0,
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama, tied": {"tie_word_embeddings": True},
+    "llama, head_dim of its own": {"head_dim": 24},
+    "llama, a key head for each query head": {"num_key_value_heads": 4},
+    "llama, one key head": {"num_key_value_heads": 1},
+    "llama, biases": {"attention_bias": True},
+    "llama, linear scaling": {"rope_parameters": LINEAR},
+    "llama, llama3 scaling": {"rope_parameters": LLAMA3},
+    "qwen2": {"model_type": "qwen2"},
+    "qwen2, tied": {"model_type": "qwen2", "tie_word_embeddings": True},
+    "mistral": {"model_type": "mistral", "sliding_window": None},
+    "mistral, head_dim of its own": {"model_type": "mistral", "head_dim": 24},
+}
+
+
+def random_ids(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randint(VOCAB, shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
+def test_logits_agree_with_transformers(tmp_path: Path, config: dict[str, Any]) -> None:
+    folder = tiny_llama_folder(tmp_path / "model", **config)
+    net, _ = io.load(folder)
+    ids = random_ids(2, 200)
+    expected = reference.logits(reference.open_folder(folder), ids)
+    assert expected.std() > 0.5  # else the weights are too small for a mistake to show
+    torch.testing.assert_close(net(ids), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("scaling", [LINEAR, LLAMA3], ids=["linear", "llama3"])
+def test_rope_scaling_matters(tmp_path: Path, scaling: dict[str, Any]) -> None:
+    plain, _ = io.load(tiny_llama_folder(tmp_path / "plain"))
+    scaled, _ = io.load(tiny_llama_folder(tmp_path / "scaled", rope_parameters=scaling))
+    ids = random_ids(1, 200)
+    assert (plain(ids) - scaled(ids)).abs().max() > 0.01
+
+
+def test_older_config_with_rope_scaling() -> None:
+    """transformers 4 wrote rope_theta and rope_scaling, with "type" in the first versions."""
+    config = io.LMConfig.from_transformers(
+        {
+            "architectures": ["LlamaForCausalLM"],
+            "vocab_size": VOCAB,
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 256,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 500000,
+            "rope_scaling": {"type": "linear", "factor": 2},
+        }
+    )
+    assert config.rope_theta == 500000
+    assert config.rope_scaling == {"type": "linear", "factor": 2}
+    assert config.num_key_value_heads == 4
+    assert LM(config).rotary.frequencies[0] == 0.5
+
+
+def test_bfloat16_is_close(folder: Path, net: LM) -> None:
+    half, _ = io.load(folder, dtype=torch.bfloat16)
+    ids = random_ids(2, 30)
+    logits = half(ids)
+    assert half.embedding.weight.dtype == torch.bfloat16
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, net(ids), atol=0.15, rtol=0)
+
+
+def test_last_only_is_the_last(net: LM) -> None:
+    ids = random_ids(3, 9)
+    torch.testing.assert_close(net(ids, last_only=True), net(ids)[:, -1:], atol=1e-5, rtol=0)
+
+
+def positions(start: int, stop: int) -> Tensor:
+    return torch.arange(start, stop)[None]
+
+
+def test_pieces_with_a_cache_are_the_whole(net: LM) -> None:
+    ids = random_ids(1, 40)
+    cache, whole = net.new_cache(1, 40), net(ids)
+    cuts = [0, 7, 8, 20, *range(21, 41)]
+    parts = [net(ids[:, a:b], positions=positions(a, b), cache=cache) for a, b in pairwise(cuts)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=0)
+
+
+def test_rows_of_different_lengths(net: LM) -> None:
+    texts = [random_ids(1, n, seed=n) for n in (3, 17, 1, 9)]
+    cache = net.new_cache(5, 20)
+    cache.keys.fill_(100.0)  # what lies beyond a row's length must not be looked at
+    cache.values.fill_(100.0)
+    for row, ids in enumerate(texts, start=1):
+        net(ids, positions=positions(0, ids.shape[1]), cache=cache, first_row=row)
+    new = random_ids(4, 1)
+    lengths = torch.tensor([[ids.shape[1]] for ids in texts])
+    together = net(new, positions=lengths, cache=cache, first_row=1)
+    for row, ids in enumerate(texts):
+        alone = net(torch.cat((ids, new[row : row + 1]), dim=1), last_only=True)[0]
+        torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=0)
+
+
+def test_a_copied_row_goes_its_own_way(net: LM) -> None:
+    ids, tail = random_ids(1, 12), random_ids(1, 6, seed=1)
+    cache = net.new_cache(3, 20)
+    net(ids, positions=positions(0, 12), cache=cache)
+    cache.copy_row(0, 2, 8)
+    other = net(tail, positions=positions(8, 14), cache=cache, first_row=2)
+    expected = net(torch.cat((ids[:, :8], tail), dim=1))[:, 8:]
+    torch.testing.assert_close(other, expected, atol=1e-5, rtol=0)
+    first = net(tail[:, :1], positions=positions(12, 13), cache=cache)  # row 0 is as it was
+    expected = net(torch.cat((ids, tail[:, :1]), dim=1), last_only=True)
+    torch.testing.assert_close(first, expected, atol=1e-5, rtol=0)
+
+
+def test_a_cache_that_grows_keeps_what_it_holds(net: LM) -> None:
+    ids = random_ids(1, 10)
+    cache = net.new_cache(1, 8)
+    net(ids[:, :8], positions=positions(0, 8), cache=cache)
+    cache.grow(10)
+    assert cache.length == 10
+    rest = net(ids[:, 8:], positions=positions(8, 10), cache=cache)
+    torch.testing.assert_close(rest, net(ids)[:, 8:], atol=1e-5, rtol=0)

@@ -1,0 +1,243 @@
+"""Choosing tokens, against softmax and the logits processors of transformers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from vermilion.errors import InputError
+from vermilion.models.lm.sample import TOLERANCE, Sampling, choose, gumbel
+
+Floats = NDArray[np.float32]
+
+
+def random_logits(size: int, seed: int = 0, spread: float = 1.0) -> Floats:
+    return (np.random.default_rng(seed).normal(size=size) * spread).astype(np.float32)
+
+
+def reference(logits: Floats, sampling: Sampling, seen: list[int] | None = None) -> Floats:
+    """What transformers makes of the logits before it draws, (V,)."""
+    processors = LogitsProcessorList()
+    if sampling.repetition_penalty != 1:
+        processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    processors.append(TemperatureLogitsWarper(sampling.temperature))
+    if sampling.top_k:
+        processors.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        processors.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        processors.append(MinPLogitsWarper(sampling.min_p))
+    ids = torch.tensor([seen or [0]])
+    scores: Floats = processors(ids, torch.from_numpy(logits)[None])[0].numpy()
+    return scores
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.6},
+    {"temperature": 1.7},
+    {"top_k": 1},
+    {"top_k": 4},
+    {"top_k": 12},
+    {"top_k": 100},
+    {"top_p": 0.3},
+    {"top_p": 0.9, "temperature": 0.7},
+    {"top_p": 0.01},
+    {"min_p": 0.2},
+    {"min_p": 1.0},
+    {"top_k": 6, "top_p": 0.8},
+    {"top_k": 6, "top_p": 0.9, "min_p": 0.15, "temperature": 1.3},
+    {"repetition_penalty": 1.5},
+    {"repetition_penalty": 0.7, "top_k": 5},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_draws_have_the_distribution_of_transformers(settings: dict[str, Any]) -> None:
+    logits, seen, draws = random_logits(12), [1, 5, 7], 3000
+    scores = reference(logits, Sampling(**settings), seen)
+    expected = np.exp(scores - scores.max())
+    expected /= expected.sum()
+    assert expected[expected > 0].min() * draws > 5  # else a token might fail to come out
+    counts = np.zeros(12)
+    for seed in range(draws):
+        sampling = Sampling(**settings, seed=seed)
+        counts[choose(logits, sampling, step=seed % 3, seen=np.array(seen)).token] += 1
+    assert set(np.flatnonzero(counts)) == set(np.flatnonzero(expected))
+    assert chi_square(counts, expected * draws) < critical(np.count_nonzero(expected) - 1)
+
+
+def chi_square(counts: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    kept = expected > 0
+    return float(((counts[kept] - expected[kept]) ** 2 / expected[kept]).sum())
+
+
+def critical(freedom: int) -> float:
+    """About the 0.9999 quantile of chi-square (Wilson & Hilferty 1931)."""
+    if freedom == 0:
+        return 1e-9
+    return freedom * (1 - 2 / (9 * freedom) + 3.72 * math.sqrt(2 / (9 * freedom))) ** 3
+
+
+def test_one_seed_draws_every_step_anew() -> None:
+    logits = random_logits(6)
+    expected = np.exp(logits) / np.exp(logits).sum() * 6000
+    counts = np.zeros(6)
+    for step in range(6000):
+        counts[choose(logits, Sampling(seed=0), step=step).token] += 1
+    assert chi_square(counts, expected) < critical(5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_only_what_transformers_keeps(settings: dict[str, Any], size: int) -> None:
+    for seed in range(100):
+        sampling, logits = Sampling(**settings, seed=seed), random_logits(size, seed, spread=3)
+        scores = reference(logits, sampling)
+        choice = choose(logits, sampling, step=0, seen=np.array([0]))
+        assert scores[choice.token] > -np.inf
+        logprobs = torch.from_numpy(logits).log_softmax(-1)
+        assert choice.logprob == pytest.approx(float(logprobs[choice.token]), abs=1e-4)
+
+
+def test_temperature_0_takes_the_likeliest() -> None:
+    for seed in range(50):
+        logits = random_logits(100, seed)
+        sampling = Sampling(temperature=0, top_k=3, top_p=0.5, min_p=0.9, seed=seed)
+        choice = choose(logits, sampling, step=0)
+        assert choice.token == logits.argmax()
+        assert choice.certain == (logits.max() - np.sort(logits)[-2] > TOLERANCE)
+
+
+def test_the_smallest_temperature_is_greedy() -> None:
+    logits = random_logits(100)
+    assert choose(logits, Sampling(temperature=1e-9), step=0).token == logits.argmax()
+
+
+def test_ties_are_uncertain() -> None:
+    assert not choose(np.array([1, 1, 0], np.float32), Sampling(temperature=0), step=0).certain
+    nearly = np.array([1, 1 + TOLERANCE / 2, 0], np.float32)
+    assert not choose(nearly, Sampling(temperature=0), step=0).certain
+    clearly = np.array([1, 1 + TOLERANCE * 2, 0], np.float32)
+    assert choose(clearly, Sampling(temperature=0), step=0).certain
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("temperature", [0.0, None], ids=["greedy", "drawn"])
+def test_no_noise_changes_a_certain_choice(
+    settings: dict[str, Any], temperature: float | None
+) -> None:
+    """However the gaps between logits change by less than the tolerance."""
+    draw = np.random.default_rng(0)
+    changed = {True: 0, False: 0}
+    for seed in range(3000):
+        # Many ties but for a little: there the last digits decide which tokens are kept.
+        logits = np.round(draw.normal(size=20) * 2) / 2 + draw.uniform(-2, 2, 20) * TOLERANCE
+        noise = draw.choice([-0.49, 0.49], 20) * TOLERANCE
+        values = settings | ({} if temperature is None else {"temperature": temperature})
+        sampling, seen = Sampling(**values, seed=seed), np.array([2, 3, 5])
+        plain = choose(logits.astype(np.float32), sampling, step=0, seen=seen)
+        noisy = choose((logits + noise).astype(np.float32), sampling, step=0, seen=seen)
+        changed[plain.certain] += plain.token != noisy.token
+    assert changed[True] == 0
+    if temperature == 0:
+        assert changed[False] > 10  # the noise does reach the choice
+
+
+@pytest.mark.parametrize("top_p", [0.5 - 1e-5, 0.5 + 1e-5])
+def test_what_top_p_only_just_keeps_is_uncertain(top_p: float) -> None:
+    logits = np.log(np.array([0.5, 0.3, 0.2]))
+    tokens: dict[bool, set[int]] = {True: set(), False: set()}
+    for seed in range(200):
+        sampling = Sampling(top_p=top_p, seed=seed)
+        plain = choose(logits.astype(np.float32), sampling, step=0)
+        tokens[plain.certain].add(plain.token)
+        for change in (-0.49, 0.49):
+            moved = logits + np.array([change * TOLERANCE, 0, 0])
+            other = choose(moved.astype(np.float32), sampling, step=0)
+            assert other.token == plain.token or not plain.certain
+    assert tokens[True] == {0}
+    assert tokens[False]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_nearly_all_choices_are_certain(settings: dict[str, Any]) -> None:
+    certain = [
+        choose(random_logits(2000, seed), Sampling(**settings, seed=seed), step=0).certain
+        for seed in range(400)
+    ]
+    assert np.mean(certain) > 0.98
+
+
+def test_a_grammar_takes_away_tokens() -> None:
+    logits, allowed = random_logits(10), np.zeros(10, bool)
+    allowed[[2, 6]] = True
+    for settings in SETTINGS:
+        tokens = {
+            choose(logits, Sampling(**settings, seed=s), step=0, allowed=allowed).token
+            for s in range(60)
+        }
+        assert tokens <= {2, 6}
+    greedy = choose(logits, Sampling(temperature=0), step=0, allowed=allowed)
+    assert greedy.token == max((2, 6), key=lambda i: logits[i])
+    allowed[6] = False
+    only = choose(logits, Sampling(temperature=0), step=0, allowed=allowed)
+    assert (only.token, only.certain) == (2, True)
+    assert only.logprob == pytest.approx(float(torch.from_numpy(logits).log_softmax(-1)[2]))
+    with pytest.raises(InputError, match="leaves no token"):
+        choose(logits, Sampling(), step=0, allowed=np.zeros(10, bool))
+
+
+def test_logits_are_left_as_they_are() -> None:
+    logits = random_logits(30)
+    before = logits.copy()
+    for settings in SETTINGS:
+        choose(logits, Sampling(**settings), step=0, seen=np.arange(9), allowed=np.ones(30, bool))
+    np.testing.assert_array_equal(logits, before)
+
+
+def test_noise_is_standard_gumbel_and_depends_on_each_argument() -> None:
+    noise = gumbel(7, 3, np.arange(50_000))
+    assert noise.mean() == pytest.approx(0.5772, abs=0.02)  # Euler's constant
+    assert noise.var() == pytest.approx(math.pi**2 / 6, abs=0.05)
+    below = np.mean(noise < 1)
+    assert below == pytest.approx(math.exp(-math.exp(-1)), abs=0.01)
+    np.testing.assert_array_equal(gumbel(7, 3, np.array([40, 2])), noise[[40, 2]])
+    for other in (gumbel(8, 3, np.arange(50_000)), gumbel(7, 4, np.arange(50_000))):
+        assert abs(np.corrcoef(noise, other)[0, 1]) < 0.02
+    # Neighbouring seeds and steps are not one another's texts, shifted.
+    assert gumbel(8, 3, np.arange(9)).tolist() != gumbel(7, 4, np.arange(9)).tolist()
+    assert np.isfinite(gumbel(2**63 - 1, 10**6, np.arange(1000))).all()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", math.nan),
+        ("top_k", -1),
+        ("top_p", 0),
+        ("top_p", 1.01),
+        ("min_p", -0.1),
+        ("min_p", 1.1),
+        ("repetition_penalty", 0),
+        ("seed", -1),
+        ("seed", 2**63),
+    ],
+)
+def test_values_out_of_range(field: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"^{field}: must be"):
+        Sampling(**{field: value})
