@@ -33,7 +33,8 @@ class Figure:
     @property
     def ratio(self) -> float:
         """How many times better than the peer: the median of the rounds' ratios."""
-        ratios = [a / b if self.higher_is_better else b / a for a, b in zip(self.ours, self.peer)]
+        pairs = zip(self.ours, self.peer, strict=True)
+        ratios = [a / b if self.higher_is_better else b / a for a, b in pairs]
         return statistics.median(ratios)
 
     def row(self) -> str:
@@ -96,8 +97,9 @@ def headline() -> None:
     """Print the machine, the versions and the table's head."""
     memory = psutil.virtual_memory().total / 1e9
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB, Python"
-        f" {platform.python_version()}, torch {version('torch')}, vermilion {version('vermilion')}\n"
+        f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB,"
+        f" Python {platform.python_version()}, torch {version('torch')},"
+        f" vermilion {version('vermilion')}\n"
     )
     print("| work | Vermilion: median (spread) | peer | peer's median | better by |")
     print("| --- | --- | --- | --- | --- |", flush=True)

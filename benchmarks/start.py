@@ -19,9 +19,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from harness import compare, headline, seconds
-
 import vermilion as vm
+from harness import compare, headline, seconds
 from vermilion.models.lm import io
 
 PROMPT = "Write a short welcome text for the website of a small bakery."

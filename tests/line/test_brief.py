@@ -22,7 +22,12 @@ from vermilion.types import Brief
             "",
         ),
         ("Write me a story about a lost kite", "a lost kite", "", ""),
-        ("a lesson about how rainbows form, for ten-year-olds", "how rainbows form", "", "ten-year-olds"),
+        (
+            "a lesson about how rainbows form, for ten-year-olds",
+            "how rainbows form",
+            "",
+            "ten-year-olds",
+        ),
         ("a bookshop that opens when it rains", "a bookshop that opens when it rains", "", ""),
         ("posts for our bakery, in a dry and witty tone", "our bakery", "dry and witty", ""),
     ],
@@ -42,7 +47,10 @@ def test_toml_and_json_say_the_same(tmp_path: Path, home: Path) -> None:
     assert read_brief(tmp_path / "a.json") == expected
     assert read_brief(str(tmp_path / "a.toml")) == expected
     assert read_brief("-", json.dumps(fields).encode()) == expected
-    assert read_brief("-", b'subject = "tea"\nfacts = ["from Fujian"]\nseed = 0\ncounts = {post = 2}') == expected
+    assert (
+        read_brief("-", b'subject = "tea"\nfacts = ["from Fujian"]\nseed = 0\ncounts = {post = 2}')
+        == expected
+    )
 
 
 def test_standard_input_may_be_a_sentence(home: Path) -> None:
@@ -83,8 +91,8 @@ def test_what_is_no_text_is_refused(tmp_path: Path, home: Path) -> None:
         read_brief(tmp_path / "nul.toml")
     with pytest.raises(NotFoundError, match="there is no file"):
         read_brief(tmp_path / "none.toml")
+    (tmp_path / "folder.toml").mkdir()
     with pytest.raises(InputError, match="is a folder"):
-        (tmp_path / "folder.toml").mkdir()
         read_brief(tmp_path / "folder.toml")
 
 
@@ -94,7 +102,7 @@ def test_five_megabytes_are_too_much(tmp_path: Path, home: Path) -> None:
     (tmp_path / "large.json").write_bytes(b" " * 5_000_000)
     with pytest.raises(InputError, match="larger than 65,536 bytes"):
         read_brief(tmp_path / "large.json")
-    with pytest.raises(InputError, match="nested too deep|not JSON"):
+    with pytest.raises(InputError, match=r"nested too deep|not JSON"):
         read_brief("-", b'{"subject": ' + b"[" * 30_000)
 
 

@@ -93,9 +93,7 @@ def test_a_plan_that_cannot_work_is_refused_before_any_work(
     home: Path, recipe: str, brief: dict, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        plan(
-            Brief(subject="tea", **brief), recipes.from_text(recipe, "mine"), get_settings(), {}
-        )
+        plan(Brief(subject="tea", **brief), recipes.from_text(recipe, "mine"), get_settings(), {})
 
 
 def test_a_briefs_variables_reach_the_template(home: Path) -> None:

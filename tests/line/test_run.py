@@ -27,7 +27,13 @@ count = 2
 candidates = 2
 tries = 2
 template = "Write about {{ subject }}, number {{ number }}."
-settings = { schema = { type = "object", required = ["a"], additionalProperties = false, properties = { a = { type = "string", pattern = "^[a-z ]{5,20}[.]$" } } }, max_new_tokens = 64 }
+[steps.settings]
+max_new_tokens = 64
+[steps.settings.schema]
+type = "object"
+required = ["a"]
+additionalProperties = false
+properties = { a = { type = "string", pattern = "^[a-z ]{5,20}[.]$" } }
 [[steps]]
 name = "voice"
 kind = "speech"
@@ -67,8 +73,16 @@ def test_a_set_is_made_kept_and_copied_out(
     assert rate == 24_000
     assert pyloudnorm.Meter(rate).integrated_loudness(wave) == pytest.approx(-16, abs=0.3)
     described = json.loads((tmp_path / "tea" / "set.json").read_text())
-    assert [item["file"] for item in described["items"]] == ["copy-1.txt", "copy-2.txt", "voice.wav"]
-    assert {hit.asset.id for hit in line.library.find("green tea")} == {first.id, second.id, voice.id}
+    assert [item["file"] for item in described["items"]] == [
+        "copy-1.txt",
+        "copy-2.txt",
+        "voice.wav",
+    ]
+    assert {hit.asset.id for hit in line.library.find("green tea")} == {
+        first.id,
+        second.id,
+        voice.id,
+    }
 
 
 def test_one_seed_gives_one_set_at_any_batch_size(
@@ -117,7 +131,9 @@ def test_what_comes_out_differently_is_kept_as_a_child(line: Line, tiny_model: s
 
 def test_checks_that_cannot_pass_are_said_and_the_text_is_kept(line: Line, tiny_model: str) -> None:
     hopeless = recipes.from_text(
-        COPY.replace('template = "Write', 'checks = { mention = ["Earl Grey"] }\ntemplate = "Write'),
+        COPY.replace(
+            'template = "Write', 'checks = { mention = ["Earl Grey"] }\ntemplate = "Write'
+        ),
         "hopeless",
     )
     finished = line.make("tea", recipe=hopeless, seed=1, models={"text": tiny_model})

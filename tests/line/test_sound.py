@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import pytest
 import pyloudnorm
+import pytest
 import soundfile
 
 from vermilion.errors import InputError, ModelError
