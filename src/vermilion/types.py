@@ -67,6 +67,7 @@ class Step:
         small: settings that take their place where the model has fewer than
             `SMALL_MODEL` parameters: a tiny model needs a tighter grammar, and a larger one
             writes better without it.
+        small_requires: fields of the brief that a small model cannot do without.
         checks: name of a check and its argument; what fails them is rolled again.
         candidates: how many are drawn at once for each one kept (best of n).
         tries: how many times such a draw is made before a failing one is kept and said.
@@ -80,6 +81,7 @@ class Step:
     count: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
     small: Mapping[str, Any] = field(default_factory=dict)
+    small_requires: tuple[str, ...] = ()
     checks: Mapping[str, Any] = field(default_factory=dict)
     candidates: int = 1
     tries: int = 3

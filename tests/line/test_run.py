@@ -151,7 +151,7 @@ def test_the_best_of_several_is_kept_by_the_stated_rule(line: Line, tiny_model: 
     best = line.make("tea", recipe=recipe, seed=4, models={"text": tiny_model}).items[0]
     for draw in range(2):
         prompt = dict(best.asset.recipe["prompt"])
-        prompt["seed"] = derive_seed(4, "copy", 0, draw)
+        prompt["seed"] = derive_seed(4, prompt["text"], 0, draw)
         ((_, sample),) = line.load(tiny_model).generate([Prompt(**prompt)])
         drawn.append(sample.notes["logprob"])
     assert best.asset.notes["logprob"] == pytest.approx(max(drawn), abs=1e-4)

@@ -42,18 +42,27 @@ class Scene:
         language: the language that the text should be in.
         prompt: the instruction that the model was given.
         taken: texts of the same step that are already chosen.
+        earlier: texts of the steps that this one uses; what they say may be said again.
     """
 
     brief: Brief
     language: str = "en"
     prompt: str = ""
     taken: Sequence[str] = ()
+    earlier: Sequence[str] = ()
 
     @cached_property
     def given(self) -> str:
-        """All that the brief says, in lower case."""
+        """All that the brief and the earlier texts say, in lower case."""
         brief = self.brief
-        parts = [brief.subject, brief.audience, brief.tone, *brief.facts, *brief.must_mention]
+        parts = [
+            brief.subject,
+            brief.audience,
+            brief.tone,
+            *brief.facts,
+            *brief.must_mention,
+            *self.earlier,
+        ]
         return "\n".join([*parts, *map(str, brief.variables.values())]).lower()
 
 

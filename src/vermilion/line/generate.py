@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from vermilion.line.checks import Scene
 from vermilion.line.plan import PlannedStep, derive_seed
 from vermilion.runtime.engines import Engine, OnPiece
-from vermilion.types import Brief, Prompt, Sample
+from vermilion.types import Prompt, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,7 @@ def generate(
     engine: Engine,
     planned: PlannedStep,
     prompts: Sequence[Prompt],
-    brief: Brief,
-    language: str,
+    scene: Scene,
     seed: int,
     on_piece: OnPiece | None = None,
     on_round: Callable[[int, int], None] | None = None,
@@ -47,8 +46,7 @@ def generate(
         engine: of the step's model.
         planned: the step.
         prompts: its prompts; none, then nothing is made.
-        brief: what checks hold samples against.
-        language: that texts should be in.
+        scene: what checks hold samples against, but for the prompt and the step's own texts.
         seed: of the whole set.
         on_piece: called as in `Engine.generate`.
         on_round: called with the number of the round and how many samples it draws.
@@ -60,7 +58,7 @@ def generate(
         if not open_:
             break
         draws = [
-            (n, replace(prompts[n], seed=derive_seed(seed, step.name, n, draw)))
+            (n, replace(prompts[n], seed=derive_seed(seed, prompts[n].text, n, draw)))
             for n in open_
             for draw in range(attempt * step.candidates, (attempt + 1) * step.candidates)
         ]
@@ -71,14 +69,10 @@ def generate(
             samples[number] = craft.finish(sample)
         for n in open_:
             others = [best[i] for i in best if i != n and not best[i].failures]
-            scene = Scene(
-                brief=brief,
-                language=language,
-                prompt=prompts[n].text,
-                taken=[craft.text(other.sample) for other in others],
-            )
+            taken = [craft.text(other.sample) for other in others]
+            here = replace(scene, prompt=prompts[n].text, taken=taken)
             drawn = [s for (of, _), s in zip(draws, samples, strict=True) if of == n and s]
-            rated = [Chosen(s, tuple(craft.failures(s, step.checks, scene)), 0) for s in drawn]
+            rated = [Chosen(s, tuple(craft.failures(s, step.checks, here)), 0) for s in drawn]
             if n in best:
                 rated.append(best[n])
             winner = max(rated, key=lambda c: (-len(c.failures), craft.score(c.sample)))

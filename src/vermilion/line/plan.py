@@ -173,7 +173,7 @@ def prompts(
                 kind=step.kind,
                 text=text,
                 model=planned.model,
-                seed=derive_seed(seed, step.name, number, 0),
+                seed=derive_seed(seed, text, number, 0),
                 settings=_filled(settings, values, f"steps.{step.name}.settings"),
             )
         )
@@ -246,7 +246,14 @@ def _items(step: Step, values: Mapping[str, Any]) -> Sequence[Any]:
     return found
 
 
-def derive_seed(seed: int, step: str, number: int, draw: int) -> int:
-    """The seed of one draw, 0 <= seed < 2**63: a hash, so that no two draws share their noise."""
-    key = f"{seed}/{step}/{number}/{draw}".encode()
+def derive_seed(seed: int, text: str, number: int, draw: int) -> int:
+    """The seed of one draw, 0 <= seed < 2**63: a hash, so that no two draws share their noise.
+
+    Args:
+        seed: of the whole set.
+        text: of the prompt, so that two briefs of one seed differ in more than their words.
+        number: of the prompt among those of its step.
+        draw: 0 for the first.
+    """
+    key = f"{seed}/{number}/{draw}/{text}".encode()
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1

@@ -19,6 +19,7 @@ from vermilion.types import Brief, Recipe, Step
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 MOST_STEPS = 50
 DEFAULT = "launch"
+_REQUIRABLE = ("audience", "tone", "style", "facts", "must_mention")
 
 
 def shipped() -> dict[str, Recipe]:
@@ -118,5 +119,8 @@ def _step(row: Any, what: str, before: set[str]) -> Step:
         if not least <= value <= most:
             raise InputError(f"{where}: {field} must be {least} to {most} (found {value})")
     compile_template(step.template, f"{where}.template")
+    for field in step.small_requires:
+        if field not in _REQUIRABLE:
+            raise InputError(f"{where}: small_requires must be of {', '.join(_REQUIRABLE)}")
     validate_checks(step.checks, where)
     return step

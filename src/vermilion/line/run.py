@@ -17,9 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from vermilion.errors import InputError
 from vermilion.library import Library
 from vermilion.line import recipe as recipes
 from vermilion.line.brief import language_of, read_brief
+from vermilion.line.checks import Scene
 from vermilion.line.finished import FinishedSet, Item, Watcher
 from vermilion.line.generate import Chosen, generate
 from vermilion.line.keep import as_format, keep, slug, write_file
@@ -154,6 +156,8 @@ class Line:
             watcher.opening(planned.model)
         card, engine = self.loader.open(planned.model)
         small = engine.parameters < SMALL_MODEL
+        if small:
+            _require(planned, brief)
         asked = prompts(planned, brief, results, seed, small=small)
         watcher.step(step.name, step.kind, len(asked))
         started = time.perf_counter()
@@ -161,8 +165,11 @@ class Line:
             engine,
             planned,
             asked,
-            brief,
-            language_of(brief),
+            Scene(
+                brief=brief,
+                language=language_of(brief),
+                earlier=[text for need in step.needs for text in results[need].texts],
+            ),
             seed,
             on_piece=watcher.piece,
             on_round=watcher.round,
@@ -318,6 +325,16 @@ class Line:
             ModelError: it is broken or too large.
         """
         return self.loader.open(name)[1]
+
+
+def _require(planned: PlannedStep, brief: Brief) -> None:
+    """See that the brief has what a small model cannot do without, before it begins."""
+    for field in planned.step.small_requires:
+        if not getattr(brief, field):
+            raise InputError(
+                f"brief: {field} is empty, and {planned.model} is too small to know by itself;"
+                f" give {field}, or name a larger model"
+            )
 
 
 def _notes(chosen: Chosen, seconds: float) -> dict[str, Any]:
