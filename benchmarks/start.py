@@ -29,10 +29,11 @@ TEXT = (
     "The door is open, the cups are warm, and there is a chair by the window for you."
 )
 LLAMA_LOAD = """
-import sys, xllamacpp as x
+import os, sys, xllamacpp as x
 p = x.CommonParams(); p.model.path = sys.argv[1]; p.n_ctx = 2048
 s = x.Server(p)
 """
+LLAMA_EXIT = "os._exit(0)\n"  # its server's threads would keep the process alive
 LLAMA_WORD = (
     LLAMA_LOAD
     + """
@@ -96,7 +97,7 @@ def main() -> None:
             "new process, SmolLM2-135M Q4_1 loaded",
             seconds(lambda: run(python, "-c", OUR_LOAD, str(gguf))),
             llama,
-            seconds(lambda: run(python, "-c", LLAMA_LOAD, str(gguf))),
+            seconds(lambda: run(python, "-c", LLAMA_LOAD + LLAMA_EXIT, str(gguf))),
             rounds=rounds,
         )
         compare(
