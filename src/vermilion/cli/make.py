@@ -100,11 +100,13 @@ def _show(finished: vm.FinishedSet) -> None:
             out.print(item.asset.text, markup=False, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("made", "id", "seconds", "file"):
-        table.add_column(heading, justify="right" if heading == "seconds" else "left")
+        table.add_column(
+            heading, justify="right" if heading == "seconds" else "left", overflow="fold"
+        )
     for item in finished.items:
         name = f"{item.asset.step} {item.asset.index + 1}"
-        where = escape(str(item.file or item.asset.path))
-        table.add_row(name, item.asset.id, f"{item.seconds:.1f}", where)
+        file = item.file.name if item.file is not None else str(item.asset.path)
+        table.add_row(name, item.asset.id, f"{item.seconds:.1f}", escape(file))
     out.print()
     out.print(table)
     for item in finished.items:
@@ -114,5 +116,7 @@ def _show(finished: vm.FinishedSet) -> None:
             out.print(f"[yellow]look at {what}:[/] after {item.draws} drafts it still {failed}")
     out.print(
         f"\n{len(finished.items)} things in {finished.seconds:.1f} s, recipe {finished.recipe},"
-        f" seed {finished.brief.seed}, kept in the library as set {finished.id}"
+        f" seed {finished.brief.seed}, kept in the library as set {finished.id}",
+        soft_wrap=True,
     )
+    out.print(f"the files lie in {finished.folder}", markup=False, soft_wrap=True)

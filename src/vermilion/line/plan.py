@@ -231,7 +231,9 @@ def tags(brief: Brief) -> list[str]:
     found = [re.sub(r"\W", "", name).lower() for name in [*names, *brief.must_mention]]
     found = list(dict.fromkeys([*found, *both]))
     rest = [word for word in subject if not any(word in tag for tag in found)]
-    return list(dict.fromkeys([*found, *rest, *subject]))[:12] or ["new"]
+    good = list(dict.fromkeys([*found, *rest]))
+    # A word that is a part of another tag only where there are too few.
+    return (good if len(good) > 2 else list(dict.fromkeys([*good, *subject])))[:12] or ["new"]
 
 
 def _items(step: Step, values: Mapping[str, Any]) -> Sequence[Any]:

@@ -115,7 +115,7 @@ class Line:
         for planned in steps:
             require_language(self.store.locate(planned.model)[0], language_of(wanted))
         if out is None and out_parent is not None:
-            out = free_folder(out_parent, slug(wanted.subject))
+            out = free_folder(out_parent, slug(wanted.subject.partition(",")[0]))
         folder = None if out is None else OutputFolder(Path(out), overwrite=overwrite)
         watcher.planned([planned.step.name for planned in steps])
         set_id = secrets.token_hex(4)
