@@ -11,7 +11,17 @@ from rich.table import Table
 from rich.tree import Tree
 
 import vermilion as vm
-from vermilion.cli.show import AsJson, Quiet, asset_json, one_line, out, print_json, size
+from vermilion.cli.show import (
+    AsJson,
+    Quiet,
+    asset_json,
+    one_line,
+    out,
+    print_json,
+    shown,
+    size,
+    spinner,
+)
 
 app = typer.Typer(no_args_is_help=True, help="What was made: list, show, find, export, remake.")
 
@@ -147,7 +157,7 @@ def export(
 @app.command()
 def remake(ref: Ref, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Make an asset again from its recipe, and see that it comes out the same."""
-    with vm.Line() as line:
+    with vm.Line() as line, spinner(shown(quiet, as_json), "making it again"):
         asset, same = line.remake(ref)
     if as_json:
         print_json({**asset_json(asset), "same": same})

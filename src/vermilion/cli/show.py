@@ -77,6 +77,15 @@ def work_bar(visible: bool) -> Iterator[Progress]:
 
 
 @contextmanager
+def spinner(visible: bool, what: str) -> Iterator[Progress]:
+    """Shows that work goes on whose end is not known."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not visible) as progress:
+        progress.add_task(what, total=None)
+        yield progress
+
+
+@contextmanager
 def byte_bar(visible: bool) -> Iterator[Progress]:
     """A bar that counts bytes."""
     columns = (

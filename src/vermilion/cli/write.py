@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 import vermilion as vm
-from vermilion.cli.show import AsJson, Quiet, Seed, asset_json, err, print_json
+from vermilion.cli.show import AsJson, Quiet, Seed, asset_json, err, print_json, shown, spinner
 from vermilion.types import TextSettings
 
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"”’')\]]*(?=\s|$)")
@@ -19,11 +20,14 @@ _GUARD = 60  # pieces before the limit, from which on only whole sentences are s
 class Stream:
     """Prints a text as it is made, but never a sentence that the limit may cut off."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.pieces, self.held, self.started = limit, 0, "", False
+    def __init__(self, limit: int, begin: Callable[[], None]) -> None:
+        self.limit, self.begin = limit, begin
+        self.pieces, self.held, self.started = 0, "", False
 
     def __call__(self, number: int, piece: Any) -> None:
         """Take the next piece; see `OnPiece`."""
+        if self.pieces == 0:
+            self.begin()
         self.pieces += 1
         self.held += piece
         if not self.started:
@@ -58,8 +62,8 @@ def write(
     given = {"temperature": temperature, "max_new_tokens": max_new_tokens, "system": system}
     settings = {name: value for name, value in given.items() if value is not None}
     live = n == 1 and not as_json and sys.stdout.isatty()
-    stream = Stream(max_new_tokens or TextSettings().max_new_tokens)
-    with vm.Line() as line:
+    with vm.Line() as line, spinner(shown(quiet, as_json), "writing") as progress:
+        stream = Stream(max_new_tokens or TextSettings().max_new_tokens, progress.stop)
         assets = line.write(
             text,
             n=n,

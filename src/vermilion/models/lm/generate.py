@@ -61,6 +61,9 @@ class Piece:
     logprob: float
 
 
+_FIRST_ROOM = 128  # new tokens
+
+
 class _Text:
     """Token ids turned into text piece by piece, up to a stop string."""
 
@@ -145,9 +148,10 @@ class Generator:
         waiting = [self._start(i, request) for i, request in enumerate(requests)][::-1]
         if not waiting:
             return
-        length = max(len(r.ids) + r.max_new_tokens for r in requests)
+        # Few texts reach max_new_tokens: there is room for their beginning, and it grows.
+        length = max(len(r.ids) + min(r.max_new_tokens, _FIRST_ROOM) for r in requests)
         rows = min(self.max_batch, len(requests))
-        cache = self.net.new_cache(rows, min(length, self.net.config.max_position_embeddings))
+        cache = self.net.new_cache(rows, length)
         active: list[_Sequence] = []
         while waiting or active:
             while waiting and len(active) < rows:
@@ -208,6 +212,9 @@ class Generator:
         """One token for every sequence in the batch."""
         if not active:
             return
+        longest = max(len(sequence.ids) for sequence in active)
+        if longest > cache.length:
+            cache.grow(2 * longest)
         ids = torch.tensor([[s.ids[-1]] for s in active], device=self.net.device)  # (B, 1)
         positions = torch.tensor([[len(s.ids) - 1] for s in active], device=self.net.device)
         rows = self._logits(ids, positions=positions, cache=cache)  # (B, V)
