@@ -9,7 +9,7 @@ import pytest
 from vermilion.errors import InputError, NotFoundError
 from vermilion.line import recipe as recipes
 from vermilion.line.brief import read_brief
-from vermilion.line.plan import plan
+from vermilion.line.plan import plan, prompts
 from vermilion.settings import get_settings
 from vermilion.types import Brief
 
@@ -94,6 +94,16 @@ def test_a_plan_that_cannot_work_is_refused_before_any_work(
 ) -> None:
     with pytest.raises(InputError, match=message):
         plan(Brief(subject="tea", **brief), recipes.from_text(recipe, "mine"), get_settings(), {})
+
+
+def test_another_language_is_asked_for_without_english_patterns(home: Path) -> None:
+    brief = Brief(subject="一家雨天书店", counts={"voice": 0})
+    planned = plan(brief, recipes.find("launch"), get_settings(), {})
+    for step in planned:
+        assert step.settings["system"].endswith("只用中文写。")
+        assert step.small == step.settings
+    post = prompts(planned[-1], brief, {}, 1)[0]
+    assert post.settings["schema"]["properties"]["hashtags"]["items"] == {"enum": ["一家雨天书店"]}
 
 
 def test_a_briefs_variables_reach_the_template(home: Path) -> None:

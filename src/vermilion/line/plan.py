@@ -18,6 +18,7 @@ from vermilion.settings import Settings
 from vermilion.types import Brief, Prompt, Recipe, Step
 
 _FIELDS = ("subject", "audience", "tone", "style", "facts", "must_mention")
+_ASK_FOR = {"zh": "只用中文写。", "en": "Write in English."}
 _OF_ITEM = ("language", "tags", "item", "number", "count")
 
 
@@ -103,6 +104,9 @@ def plan(
         craft: Craft = hooks.resolve(hooks.CRAFTS, step.kind)()
         values = craft.settings(step.settings, f"{place}.settings")
         small = craft.settings(_tightened(step), f"{place}.small")
+        if language_of(brief) not in recipe.languages:
+            # The templates are read in their own language; patterns of it would be in the way.
+            values = small = _asking_for(language_of(brief), values)
         model = models.get(step.kind) or craft.model(values, settings)
         planned.append(
             PlannedStep(
@@ -117,6 +121,14 @@ def plan(
     if not planned:
         raise InputError(f"brief: counts leaves out every step of {where}; keep one")
     return planned
+
+
+def _asking_for(language: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of text that say which language to write; others as they are."""
+    if "system" not in settings:
+        return settings
+    asked = _ASK_FOR.get(language, f"Write in the language whose code is {language}.")
+    return {**settings, "system": f"{settings['system']} {asked}".strip()}
 
 
 def _tightened(step: Step) -> dict[str, Any]:
@@ -218,6 +230,11 @@ def _look_up(path: str, values: Mapping[str, Any]) -> list[Any] | None:
     return list(found) if isinstance(found, list | tuple) else None
 
 
+def _joined(text: str) -> str:
+    """A text's letters and digits, at most 12, as one hashtag."""
+    return re.sub(r"\W", "", text)[:12]
+
+
 def tags(brief: Brief) -> list[str]:
     """Hashtags that fit the brief, without the sign: its names and the words of its subject."""
     names = re.findall(r"[A-Z][\w'’]*(?: [A-Z][\w'’]*)+", brief.subject)
@@ -233,7 +250,9 @@ def tags(brief: Brief) -> list[str]:
     rest = [word for word in subject if not any(word in tag for tag in found)]
     good = list(dict.fromkeys([*found, *rest]))
     # A word that is a part of another tag only where there are too few.
-    return (good if len(good) > 2 else list(dict.fromkeys([*good, *subject])))[:12] or ["new"]
+    return (good if len(good) > 2 else list(dict.fromkeys([*good, *subject])))[:12] or [
+        _joined(brief.subject)
+    ]
 
 
 def _items(step: Step, values: Mapping[str, Any]) -> Sequence[Any]:
