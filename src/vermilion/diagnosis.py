@@ -17,6 +17,7 @@ import psutil
 from vermilion import __version__
 from vermilion.errors import VermilionError
 from vermilion.library import Library
+from vermilion.runtime.disk import human_size
 from vermilion.runtime.store import Store
 from vermilion.settings import get_settings
 
@@ -39,9 +40,8 @@ def look() -> Iterator[Finding]:
     yield Finding("vermilion", "good", f"{__version__}, Python {platform.python_version()}")
     yield _torch()
     memory = psutil.virtual_memory()
-    cores = (
-        f"{os.cpu_count()} cores, {_size(memory.available)} of {_size(memory.total)} memory free"
-    )
+    free = f"{human_size(memory.available)} of {human_size(memory.total)} memory free"
+    cores = f"{os.cpu_count()} cores, {free}"
     tight = memory.available < 1_500_000_000
     remedy = "close other programs; the usual models need 1 GB" if tight else ""
     yield Finding("machine", "bad" if tight else "good", cores, remedy)
@@ -70,8 +70,8 @@ def _home(home: Path) -> Finding:
         return Finding("home", "bad", f"{home} cannot be written", "set VERMILION_HOME")
     free = shutil.disk_usage(place).free
     if free < 500_000_000:
-        return Finding("home", "bad", f"{home}, {_size(free)} free", "make room on this disk")
-    return Finding("home", "good", f"{home}, {_size(free)} free")
+        return Finding("home", "bad", f"{home}, {human_size(free)} free", "make room on this disk")
+    return Finding("home", "good", f"{home}, {human_size(free)} free")
 
 
 def _extras() -> Iterator[Finding]:
@@ -105,7 +105,3 @@ def _library(folder: Path) -> Finding:
         return Finding("library", "bad", str(folder), str(error))
     when = f"newest from {newest[0].created_at:%Y-%m-%d}" if newest else "nothing in it yet"
     return Finding("library", "good", f"{folder}, {when}")
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

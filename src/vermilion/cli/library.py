@@ -19,9 +19,9 @@ from vermilion.cli.show import (
     out,
     print_json,
     shown,
-    size,
     spinner,
 )
+from vermilion.runtime.disk import human_size
 
 app = typer.Typer(no_args_is_help=True, help="What was made: list, show, find, export, remake.")
 
@@ -105,7 +105,7 @@ def show(ref: Ref, as_json: AsJson = False, quiet: Quiet = False) -> None:
     prompt, model = asset.recipe.get("prompt", {}), asset.recipe.get("model", {})
     facts = {
         "id": asset.id,
-        "file": f"{asset.path} ({size(asset.size)})",
+        "file": f"{asset.path} ({human_size(asset.size)})",
         "made": asset.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         "model": model.get("name", ""),
         "seed": prompt.get("seed", ""),

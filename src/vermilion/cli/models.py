@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import vermilion as vm
-from vermilion.cli.show import AsJson, Quiet, byte_bar, err, out, print_json, shown, size
+from vermilion.cli.show import AsJson, Quiet, byte_bar, err, out, print_json, shown
+from vermilion.runtime.disk import human_size
 
 app = typer.Typer(no_args_is_help=True, help="Models: list, pull, show, rm.")
 
@@ -54,7 +55,7 @@ def list_(as_json: AsJson = False, quiet: Quiet = False) -> None:
             table.add_row(listing.name, state, "", "", "", escape(listing.problem))
         else:
             good_for = escape(listing.problem or card.good_for)
-            cells = (card.kind, size(card.size), card.licence, good_for)
+            cells = (card.kind, human_size(card.size), card.licence, good_for)
             table.add_row(listing.name, state, *cells)
     out.print(table)
 
@@ -81,7 +82,7 @@ def pull(
     for one in wanted:
         plan = store.plan(one, name)
         if plan.download_bytes != 0 and not quiet and not as_json:
-            what = f"{plan.name}: fetching {size(plan.download_bytes)} from {plan.source}"
+            what = f"{plan.name}: fetching {human_size(plan.download_bytes)} from {plan.source}"
             err.print(what, markup=False, soft_wrap=True)
         with byte_bar(shown(quiet, as_json)) as progress:
             task = progress.add_task(plan.name, total=plan.download_bytes)
@@ -93,7 +94,7 @@ def pull(
         cards.append(card)
         if not quiet and not as_json:
             fetched = "already here" if plan.download_bytes == 0 else "is here, SHA-256 checked"
-            out.print(f"{card.name}: {fetched}, {size(card.size)}, {card.licence}")
+            out.print(f"{card.name}: {fetched}, {human_size(card.size)}, {card.licence}")
     if as_json:
         print_json([asdict(card) for card in cards])
 
@@ -116,7 +117,7 @@ def show(name: Name, as_json: AsJson = False, quiet: Quiet = False) -> None:
             "good for": card.good_for,
             "licence": card.licence,
             "source": card.source,
-            "size": size(card.size),
+            "size": human_size(card.size),
             "path": listing.path or "",
             "weights": card.weights_sha256 if card.files else "",
             "about": card.url,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +15,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -63,40 +64,29 @@ def shown(quiet: bool, as_json: bool) -> bool:
 
 
 @contextmanager
-def work_bar(visible: bool) -> Iterator[Progress]:
-    """A bar that counts steps."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not visible) as progress:
+def _progress(visible: bool, *columns: ProgressColumn) -> Iterator[Progress]:
+    """Behind a spinner and what is being done; leaves no trace when it is over."""
+    start = (SpinnerColumn(), TextColumn("{task.description}"))
+    with Progress(*start, *columns, console=err, transient=True, disable=not visible) as progress:
         yield progress
+
+
+def work_bar(visible: bool) -> AbstractContextManager[Progress]:
+    """A bar that counts steps."""
+    return _progress(visible, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+
+def byte_bar(visible: bool) -> AbstractContextManager[Progress]:
+    """A bar that counts bytes."""
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    return _progress(visible, *columns)
 
 
 @contextmanager
 def spinner(visible: bool, what: str) -> Iterator[Progress]:
     """Shows that work goes on whose end is not known."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True, disable=not visible) as progress:
+    with _progress(visible, TimeElapsedColumn()) as progress:
         progress.add_task(what, total=None)
-        yield progress
-
-
-@contextmanager
-def byte_bar(visible: bool) -> Iterator[Progress]:
-    """A bar that counts bytes."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not visible) as progress:
         yield progress
 
 
@@ -104,10 +94,3 @@ def one_line(text: str, width: int = 60) -> str:
     """A text's beginning on one line."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
-def size(count: int | None) -> str:
-    """A number of bytes for people."""
-    if count is None:
-        return "unknown size"
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

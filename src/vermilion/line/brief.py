@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vermilion.errors import InputError
+from vermilion.line.checks import HAN
 from vermilion.line.reading import checked, decode, parse, read_text
 from vermilion.settings import get_settings
 from vermilion.types import Brief
@@ -25,7 +26,6 @@ _TONE = re.compile(
     r"[,;]?\s*(?:in\s+an?\s+)?\b([\w-]+(?:\s+and\s+[\w-]+)?)\s+tone\b", re.IGNORECASE
 )
 _AUDIENCE = re.compile(r",\s*for\s+([^,;.]+)$", re.IGNORECASE)
-_HAN = re.compile(r"[\u3400-\u9fff]")
 
 
 def read_brief(source: str | Path | Brief | Mapping[str, Any], stdin: bytes | None = None) -> Brief:
@@ -126,4 +126,4 @@ def complete(brief: Brief, what: str = "brief") -> Brief:
 
 def language_of(brief: Brief) -> str:
     """The brief's language; where it names none, "zh" if its subject holds Chinese, else "en"."""
-    return brief.language or ("zh" if _HAN.search(brief.subject) else "en")
+    return brief.language or ("zh" if HAN.search(brief.subject) else "en")

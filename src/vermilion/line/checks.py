@@ -9,8 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,10 +19,9 @@ from vermilion.line.phrases import stem, word_list
 from vermilion.types import Brief
 
 _WORD = re.compile(r"[A-Za-zÀ-ɏ0-9]+(?:['’.,-][A-Za-zÀ-ɏ0-9]+)*|[\u3400-\u9fff]")
-_HAN = re.compile(r"[\u3400-\u9fff]")
+HAN = re.compile(r"[\u3400-\u9fff]")
 _SENTENCE = re.compile(r"[^.!?。！？…]+[.!?。！？…]+[\"”’')\]]*|[^.!?。！？…]+$")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_ENDS = re.compile(r"[.!?。！？…][\"”’')\]]*$")
 # Beginnings of answers that speak to the person who asked instead of giving the text.
 _PREAMBLE = re.compile(
     r"^(?:sure|certainly|of course|here(?:'s| is| are)|as an ai|i'm sorry|i am sorry|i cannot"
@@ -81,23 +80,22 @@ def key_words(text: str) -> list[str]:
     return list(dict.fromkeys(w for w in words(text) if w not in _STOPWORDS and len(w) > 1))
 
 
-def ends_whole(text: str) -> bool:
-    """Whether a text ends where a sentence does."""
-    return bool(_ENDS.search(text.rstrip()))
-
-
 @dataclass(frozen=True)
 class Length:
     """Bounds, both included; `unit` is "words", "characters" or "sentences"."""
 
     min: int = 0
     max: int = 1_000_000
-    unit: str = "words"
+    unit: Literal["words", "characters", "sentences"] = "words"
 
 
 def _length(text: str, bounds: Length, scene: Scene) -> str | None:
-    parts = {"characters": text, "sentences": sentences(text)}.get(bounds.unit, words(text))
-    count = len(parts)
+    splits: dict[str, Callable[[str], Sequence[str]]] = {
+        "words": words,
+        "characters": list,
+        "sentences": sentences,
+    }
+    count = len(splits[bounds.unit](text))
     if count < bounds.min:
         return f"has {count} {bounds.unit} and should have at least {bounds.min}"
     if count > bounds.max:
@@ -149,7 +147,7 @@ def _no_repetition(text: str, wanted: bool, scene: Scene) -> str | None:
     if len(said) != len(set(said)):
         return "repeats a sentence"
     all_words = words(text)
-    size = 8 if _HAN.search(text) else 4
+    size = 8 if HAN.search(text) else 4
     given = " ".join(words(scene.given))  # a long name may come twice
     parts = zip(*(all_words[i:] for i in range(size)), strict=False)
     runs = Counter(run for run in parts if " ".join(run) not in given)
@@ -175,7 +173,7 @@ def _language(text: str, wanted: bool, scene: Scene) -> str | None:
     if not wanted:
         return None
     letters = [c for c in text if c.isalpha()]
-    share = sum(bool(_HAN.match(c)) for c in letters) / max(len(letters), 1)
+    share = sum(bool(HAN.match(c)) for c in letters) / max(len(letters), 1)
     if scene.language == "zh":
         return None if share > 0.5 else "is not in Chinese"
     latin = sum(c < "ɐ" for c in letters) / max(len(letters), 1)
@@ -261,9 +259,14 @@ def validate_checks(checks: Mapping[str, Any], where: str) -> None:
         _argument(name, argument, where)
 
 
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(CHECKS[name].argument)
+
+
 def _argument(name: str, argument: Any, where: str) -> Any:
     try:
-        return TypeAdapter(CHECKS[name].argument).validate_python(argument)
+        return _adapter(name).validate_python(argument)
     except ValidationError as error:
         message = error.errors()[0]["msg"]
         raise InputError(f"{where}: checks.{name}: {message} (found {argument!r})") from None

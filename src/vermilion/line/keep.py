@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -16,6 +14,7 @@ from vermilion.errors import InputError, StorageError
 from vermilion.library import Library
 from vermilion.line.crafts import Craft
 from vermilion.runtime.cards import Card
+from vermilion.runtime.disk import write_atomically
 from vermilion.runtime.engines import Engine
 from vermilion.types import Asset, Sample
 
@@ -94,20 +93,10 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         StorageError: its folder cannot be made or written.
     """
-    temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            temporary = file.name
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # temporary files are made for their owner only
-        Path(temporary).replace(path)
+        write_atomically(path, content)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
         reason = error.strerror or error
         raise StorageError(f"out: {path} cannot be written: {reason}; name another place") from None
 

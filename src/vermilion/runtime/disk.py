@@ -88,11 +88,15 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a small file so that a crash leaves the old one, the new one, or none."""
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def human_size(size: int | None) -> str:
