@@ -215,6 +215,20 @@ def test_a_set_is_replaced_only_when_asked(
     assert names == ["copy.txt", "notes.md", "set.json"]
 
 
+def test_an_earlier_set_stays_when_the_new_one_fails(
+    line: Line, copy: Recipe, tiny_model: str, tmp_path: Path
+) -> None:
+    options = {"models": {"text": tiny_model}, "out": tmp_path / "set", "overwrite": True}
+    line.make({"subject": "tea", "counts": {"voice": 0}}, recipe=copy, **options)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
+    with pytest.raises(InputError, match="facts is empty"):
+        line.make("tea", recipe="lesson", **options)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == before
+    with pytest.raises(InputError, match="facts is empty"):
+        line.make("tea", recipe="lesson", **{**options, "out": tmp_path / "new"})
+    assert not (tmp_path / "new").exists()
+
+
 def test_write_and_speak(line: Line, tiny_model: str, tmp_path: Path) -> None:
     pieces: dict[int, str] = {}
 
@@ -263,7 +277,8 @@ def test_nothing_to_say_or_write(line: Line, tiny_model: str) -> None:
         line.speak("  ")
     with pytest.raises(InputError, match="nothing in it that can be spoken"):
         line.speak("...")
-    with pytest.raises(InputError, match="n: must be 1 to 200"):
-        line.write("tea", n=0, model=tiny_model)
+    for request in ("tea", "Three taglines for a bookshop"):
+        with pytest.raises(InputError, match="n: must be 1 to 200"):
+            line.write(request, n=0, model=tiny_model)
     with pytest.raises(InputError, match="shorten it"):
         line.write("tea " * 2000, model=tiny_model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,31 +20,28 @@ class OutputFolder:
 
     Args:
         path: of the folder; made when the first file is written.
-        overwrite: whether it may hold an earlier set, whose files are then removed.
+        overwrite: whether it may hold an earlier set. That stays until the new one is
+            finished; what the new one did not replace is removed then.
 
     Raises:
         InputError: the folder holds other things, or a set and `overwrite` is False.
-        StorageError: it cannot be made or read.
+        StorageError: it cannot be made or written.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            here = sorted(entry.name for entry in path.iterdir())
-        except FileExistsError:
-            raise InputError(f"out: {path} is a file; name a folder") from None
-        except OSError as error:
-            reason = error.strerror or error
-            raise StorageError(
-                f"out: {path} cannot be made: {reason}; name another place"
-            ) from None
+        if path.is_file():
+            raise InputError(f"out: {path} is a file; name a folder")
+        there = next(place for place in (path, *path.absolute().parents) if place.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise StorageError(f"out: {path} cannot be made in {there}; name another place")
+        here = [entry.name for entry in path.iterdir()] if path.exists() else []
         if here and MANIFEST not in here:
             raise InputError(f"out: {path} is not empty; name a new folder")
         if here and not overwrite:
             raise InputError(f"out: {path} holds a finished set; name another or add --overwrite")
-        for name in _listed(path / MANIFEST) if here else []:
-            (path / name).unlink(missing_ok=True)
+        self._earlier = _listed(path / MANIFEST) if here else []
+        self._written: set[str] = set()
 
     def add(self, asset: Asset, content: bytes, of: int) -> Path:
         """Copy an asset's bytes in, named by its step, with a number where there are several."""
@@ -51,12 +49,15 @@ class OutputFolder:
         number = f"-{asset.index + 1}" if of > 1 else ""
         path = self.path / f"{stem}{number}{asset.path.suffix}"
         write_file(path, content)
+        self._written.add(path.name)
         return path
 
     def finish(self, description: Mapping[str, Any]) -> None:
-        """Write `set.json`."""
+        """Write `set.json`, and remove what only an earlier set had."""
         text = json.dumps(description, indent=2, ensure_ascii=False)
         write_file(self.path / MANIFEST, (text + "\n").encode())
+        for name in set(self._earlier) - self._written:
+            (self.path / name).unlink(missing_ok=True)
 
 
 def free_folder(parent: Path, name: str) -> Path:

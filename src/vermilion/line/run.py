@@ -27,7 +27,7 @@ from vermilion.line.keep import as_format, keep, slug, write_file
 from vermilion.line.languages import require_language
 from vermilion.line.output import OutputFolder, free_folder
 from vermilion.line.plan import PlannedStep, Result, plan, prompts
-from vermilion.line.single import check_sound_file, choose_seed, make_one_kind
+from vermilion.line.single import check_order, check_sound_file, choose_seed, make_one_kind
 from vermilion.line.single import remake as remake_asset
 from vermilion.runtime.engines import Engine, OnPiece
 from vermilion.runtime.loader import Loader
@@ -232,6 +232,7 @@ class Line:
             InputError: a setting cannot be used, or the prompt is empty or too long.
             NotFoundError: the model does not exist or is not pulled.
         """
+        check_order(prompt, n)
         answer = None if settings else recipes.answering(prompt)
         if answer is not None:
             followed, brief, amount = answer

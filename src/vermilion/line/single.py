@@ -43,10 +43,7 @@ def make_one_kind(
             model's.
         NotFoundError: the model does not exist or is not pulled.
     """
-    if not text.strip():
-        raise InputError("prompt: it is empty; write what should be made")
-    if not 1 <= n <= MOST:
-        raise InputError(f"n: must be 1 to {MOST} (found {n})")
+    check_order(text, n)
     craft: Craft = hooks.resolve(hooks.CRAFTS, kind)()
     values = craft.settings(settings, "settings")
     name = model or craft.model(values, loader.settings)
@@ -76,6 +73,18 @@ def remake(library: Library, loader: Loader, ref: str) -> tuple[Asset, bool]:
     if sha256(craft.encode(finished).content).hexdigest() == old.sha256:
         return old, True
     return keep(library, finished, craft, card, engine, parents=[old.id]), False
+
+
+def check_order(text: str, n: int) -> None:
+    """See that there is something to make, and not too much of it.
+
+    Raises:
+        InputError: the text is empty, or `n` is out of its range.
+    """
+    if not text.strip():
+        raise InputError("prompt: it is empty; write what should be made")
+    if not 1 <= n <= MOST:
+        raise InputError(f"n: must be 1 to {MOST} (found {n})")
 
 
 def choose_seed(seed: int | None) -> int:
