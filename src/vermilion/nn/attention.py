@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vermilion.nn.linear import Linear
 from vermilion.nn.positions import rotate
+
+
+class Past(Protocol):
+    """What came before the tokens of this pass, and how they attend to it and to themselves."""
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        scale: float | None = None,
+        window: int | None = None,
+    ) -> Tensor:
+        """Keep the new keys and values, and attend.
+
+        Args:
+            layer: number of the layer.
+            q: (B, H, T, D).
+            k: (B, G, T, D).
+            v: (B, G, T, D).
+            scale: of q kᵀ; None is 1/sqrt(D).
+            window: how many tokens back a query looks, itself included; None: all.
+
+        Returns:
+            (B, H, T, D).
+        """
+        ...
 
 
 class KeyValueCache:
@@ -57,20 +88,42 @@ class KeyValueCache:
         self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
         self.values[:, target, :, :length] = self.values[:, source, :, :length]
 
-    def write(
-        self, layer: int, first_row: int, positions: Tensor, keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Store new keys and values, (B, G, T, D), at positions (B, T) of B rows.
+    def at(self, positions: Tensor, first_row: int = 0) -> CachedRows:
+        """The rows from `first_row` on, about to take tokens at positions (B, T), int64."""
+        return CachedRows(self, positions, first_row)
 
-        Returns:
-            Views of all keys and values of these rows, (B, G, length, D).
-        """
-        rows = slice(first_row, first_row + keys.shape[0])
-        all_keys, all_values = self.keys[layer, rows], self.values[layer, rows]
-        batch = torch.arange(keys.shape[0], device=keys.device)[:, None]  # (B, 1)
-        all_keys[batch, :, positions] = keys.transpose(1, 2)  # (B, T, G, D)
-        all_values[batch, :, positions] = values.transpose(1, 2)  # (B, T, G, D)
-        return all_keys, all_values
+
+class CachedRows:
+    """Rows of a cache for one pass; a `Past`."""
+
+    def __init__(self, cache: KeyValueCache, positions: Tensor, first_row: int) -> None:
+        self._cache, self._positions = cache, positions
+        batch = torch.arange(len(positions), device=positions.device)[:, None]  # (B, 1)
+        self._where = (batch + first_row, slice(None), positions)
+        self._rows = slice(first_row, first_row + len(positions))
+        seen = torch.arange(int(positions.max()) + 1, device=positions.device)  # (S,)
+        self._behind = (positions[:, :, None] - seen)[:, None]  # (B, 1, T, S)
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        scale: float | None = None,
+        window: int | None = None,
+    ) -> Tensor:
+        """See `Past.attend`."""
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        keys[self._where] = k.transpose(1, 2)  # (B, T, G, D)
+        values[self._where] = v.transpose(1, 2)  # (B, T, G, D)
+        mask = self._behind >= 0  # (B, 1, T, S)
+        if window is not None:
+            mask &= self._behind < window
+        span = mask.shape[-1]
+        k, v = keys[self._rows, :, :span], values[self._rows, :, :span]  # (B, G, S, D)
+        return grouped_attention(q, k, v, mask, scale)  # (B, H, T, D)
 
 
 class SelfAttention(nn.Module):
@@ -109,41 +162,36 @@ class SelfAttention(nn.Module):
         self,
         x: Tensor,
         angles: tuple[Tensor, Tensor],
-        positions: Tensor,
         *,
-        mask: Tensor | None = None,
-        cache: KeyValueCache | None = None,
+        past: Past | None = None,
         layer: int = 0,
-        first_row: int = 0,
     ) -> Tensor:
-        """Attend from x, (B, T, C), to itself and to what the cache holds, giving (B, T, C).
+        """Attend from x, (B, T, C), to itself and to what came before, giving (B, T, C).
 
         Args:
             x: features of the new tokens.
-            angles: of the rotary embedding at `positions`.
-            positions: of the new tokens, (B, T), int64.
-            mask: with a cache, True where a query may look: (B, 1, T, S).
-            cache: where earlier keys and values lie; the new ones are added to it.
-            layer: number of this layer in the cache.
-            first_row: row of the cache that the first sequence of the batch uses.
+            angles: of the rotary embedding at their positions.
+            past: what came before them; None: nothing did, and each token looks at those
+                before it in x.
+            layer: number of this layer in `past`.
         """
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).view(batch, tokens, self.heads + 2 * self.kv_heads, self.head_dim)
         q, k, v = qkv.transpose(1, 2).split((self.heads, self.kv_heads, self.kv_heads), dim=1)
         q, k = rotate(q, *angles), rotate(k, *angles)  # (B, H, T, D), (B, G, T, D)
-        if cache is None or mask is None:
+        if past is None:
             y = F.scaled_dot_product_attention(
                 q, k, v, is_causal=True, enable_gqa=self.heads != self.kv_heads
             )  # (B, H, T, D)
         else:
-            k, v = cache.write(layer, first_row, positions, k, v)
-            span = mask.shape[-1]
-            y = grouped_attention(q, k[:, :, :span], v[:, :, :span], mask)  # (B, H, T, D)
+            y = past.attend(layer, q, k, v)  # (B, H, T, D)
         out: Tensor = self.out(y.transpose(1, 2).reshape(batch, tokens, -1))  # (B, T, C)
         return out
 
 
-def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+def grouped_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None = None
+) -> Tensor:
     """Attention of H query heads over G key/value heads without copying keys or values.
 
     The H/G query heads that share a key head are laid behind one another as if they were
@@ -154,6 +202,7 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         k: (B, G, S, D).
         v: (B, G, S, D).
         mask: True where a query may look, (B, 1, T, S).
+        scale: of q kᵀ; None is 1/sqrt(D).
 
     Returns:
         (B, H, T, D).
@@ -162,5 +211,5 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     groups = k.shape[1]
     q = q.reshape(batch, groups, heads // groups * tokens, size)  # (B, G, H/G*T, D)
     mask = mask.repeat(1, 1, heads // groups, 1)  # (B, 1, H/G*T, S)
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, G, H/G*T, D)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)  # (B, G, H/G*T, D)
     return y.view(batch, heads, tokens, size)

@@ -175,7 +175,7 @@ def test_noise_below_the_tolerance_changes_no_text(
 
     def disturb(net: LM, args: Any, options: dict[str, Any], logits: Tensor) -> Tensor:
         noise = torch.rand(logits.shape, generator=draw) - 0.5  # of a gap: less than 1
-        return logits if options.get("cache") is None else logits + noise
+        return logits if options.get("past") is None else logits + noise
 
     net.register_forward_hook(disturb, with_kwargs=True)
     disturbed = run(net, tokenizer, varied(tokenizer), 3)

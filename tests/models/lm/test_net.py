@@ -14,6 +14,7 @@ from tests.models.lm import reference
 from tests.tiny import VOCAB, tiny_llama_folder
 from vermilion.models.lm import io
 from vermilion.models.lm.net import LM
+from vermilion.nn.attention import KeyValueCache
 
 LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
 LLAMA3 = {
@@ -93,20 +94,27 @@ def test_bfloat16_is_close(folder: Path, net: LM) -> None:
     torch.testing.assert_close(logits, net(ids), atol=0.15, rtol=0)
 
 
-def test_last_only_is_the_last(net: LM) -> None:
+def test_only_the_logits_that_are_wanted(net: LM) -> None:
     ids = random_ids(3, 9)
-    torch.testing.assert_close(net(ids, last_only=True), net(ids)[:, -1:], atol=1e-5, rtol=0)
+    some = net(ids, last=torch.tensor([8, 17, 3]))
+    every = net(ids)
+    expected = torch.stack((every[0, 8], every[1, 8], every[0, 3]))
+    torch.testing.assert_close(some, expected, atol=1e-5, rtol=0)
 
 
 def positions(start: int, stop: int) -> Tensor:
     return torch.arange(start, stop)[None]
 
 
+def at(cache: KeyValueCache, places: Tensor, row: int = 0) -> dict[str, Any]:
+    return {"positions": places, "past": cache.at(places, row)}
+
+
 def test_pieces_with_a_cache_are_the_whole(net: LM) -> None:
     ids = random_ids(1, 40)
     cache, whole = net.new_cache(1, 40), net(ids)
     cuts = [0, 7, 8, 20, *range(21, 41)]
-    parts = [net(ids[:, a:b], positions=positions(a, b), cache=cache) for a, b in pairwise(cuts)]
+    parts = [net(ids[:, a:b], **at(cache, positions(a, b))) for a, b in pairwise(cuts)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=0)
 
 
@@ -116,33 +124,33 @@ def test_rows_of_different_lengths(net: LM) -> None:
     cache.keys.fill_(100.0)  # what lies beyond a row's length must not be looked at
     cache.values.fill_(100.0)
     for row, ids in enumerate(texts, start=1):
-        net(ids, positions=positions(0, ids.shape[1]), cache=cache, first_row=row)
+        net(ids, **at(cache, positions(0, ids.shape[1]), row))
     new = random_ids(4, 1)
     lengths = torch.tensor([[ids.shape[1]] for ids in texts])
-    together = net(new, positions=lengths, cache=cache, first_row=1)
+    together = net(new, **at(cache, lengths, 1))
     for row, ids in enumerate(texts):
-        alone = net(torch.cat((ids, new[row : row + 1]), dim=1), last_only=True)[0]
+        alone = net(torch.cat((ids, new[row : row + 1]), dim=1))[0, -1:]
         torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=0)
 
 
 def test_a_copied_row_goes_its_own_way(net: LM) -> None:
     ids, tail = random_ids(1, 12), random_ids(1, 6, seed=1)
     cache = net.new_cache(3, 20)
-    net(ids, positions=positions(0, 12), cache=cache)
+    net(ids, **at(cache, positions(0, 12)))
     cache.copy_row(0, 2, 8)
-    other = net(tail, positions=positions(8, 14), cache=cache, first_row=2)
+    other = net(tail, **at(cache, positions(8, 14), 2))
     expected = net(torch.cat((ids[:, :8], tail), dim=1))[:, 8:]
     torch.testing.assert_close(other, expected, atol=1e-5, rtol=0)
-    first = net(tail[:, :1], positions=positions(12, 13), cache=cache)  # row 0 is as it was
-    expected = net(torch.cat((ids, tail[:, :1]), dim=1), last_only=True)
+    first = net(tail[:, :1], **at(cache, positions(12, 13)))  # row 0 is as it was
+    expected = net(torch.cat((ids, tail[:, :1]), dim=1))[:, -1:]
     torch.testing.assert_close(first, expected, atol=1e-5, rtol=0)
 
 
 def test_a_cache_that_grows_keeps_what_it_holds(net: LM) -> None:
     ids = random_ids(1, 10)
     cache = net.new_cache(1, 8)
-    net(ids[:, :8], positions=positions(0, 8), cache=cache)
+    net(ids[:, :8], **at(cache, positions(0, 8)))
     cache.grow(10)
     assert cache.length == 10
-    rest = net(ids[:, 8:], positions=positions(8, 10), cache=cache)
+    rest = net(ids[:, 8:], **at(cache, positions(8, 10)))
     torch.testing.assert_close(rest, net(ids)[:, 8:], atol=1e-5, rtol=0)

@@ -145,14 +145,14 @@ def test_batch_shapes_change_logits_by_less_than_the_tolerance(
             start = len(whole) // 2 + row
             for a, b in ((0, 10), (10, start)):
                 ids, at = torch.tensor([whole[a:b]]), torch.arange(a, b)[None]
-                net(ids, positions=at, cache=cache, first_row=row, last_only=True)
+                net(ids, positions=at, past=cache.at(at, row))
         for step in range(8):
             at = torch.tensor([[len(whole) // 2 + row + step] for row in range(rows)])
             ids = torch.tensor([[whole[int(i)]] for i in at[:, 0]])
-            logits = net(ids, positions=at, cache=cache, last_only=True)[:, 0]
+            logits = net(ids, positions=at, past=cache.at(at))[:, 0]
             for row in {0, rows // 2, rows - 1}:
                 text = torch.tensor([whole[: int(at[row, 0]) + 1]])
-                change = (logits[row] - net(text, last_only=True)[0, 0]).double()
+                change = (logits[row] - net(text)[0, -1]).double()
                 worst = max(worst, float(change.max() - change.min()))  # of the widest gap
     assert worst < TOLERANCE  # 0.9e-4 was measured here, 1.3e-4 with texts of other kinds
 

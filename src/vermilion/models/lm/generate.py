@@ -205,7 +205,8 @@ class Generator:
         ids = torch.tensor([new.ids[shared:]], device=self.net.device)  # (1, T)
         positions = torch.arange(shared, len(new.ids), device=self.net.device)[None]  # (1, T)
         logits: NDArray[np.float32]
-        (logits,) = self._logits(ids, positions=positions, cache=cache, first_row=row)
+        past = cache.at(positions, first_row=row)
+        (logits,) = self._logits(ids, positions=positions, past=past)
         return logits
 
     def _decode(self, active: list[_Sequence], cache: KeyValueCache) -> Iterator[Piece]:
@@ -217,7 +218,7 @@ class Generator:
             cache.grow(2 * longest)
         ids = torch.tensor([[s.ids[-1]] for s in active], device=self.net.device)  # (B, 1)
         positions = torch.tensor([[len(s.ids) - 1] for s in active], device=self.net.device)
-        rows = self._logits(ids, positions=positions, cache=cache)  # (B, V)
+        rows = self._logits(ids, positions=positions, past=cache.at(positions))  # (B, V)
         # From the last row to the first: when a sequence leaves, the last takes its row.
         for row in reversed(range(len(active))):
             yield from self._advance(active, row, rows[row], cache)
@@ -226,8 +227,10 @@ class Generator:
         """(B, T) → (B, V), after the last token."""
         # Not around the loop: between two pieces it would hold in the caller's code as well.
         with torch.inference_mode():
-            logits: Tensor = self.net(ids, last_only=True, **where)  # (B, 1, V)
-            rows: NDArray[np.float32] = logits[:, -1].cpu().numpy()
+            batch, tokens = ids.shape
+            last = torch.arange(1, batch + 1, device=ids.device) * tokens - 1  # (B,)
+            logits: Tensor = self.net(ids, last=last, **where)  # (B, V)
+            rows: NDArray[np.float32] = logits.cpu().numpy()
         if not np.isfinite(rows.max()):
             raise ModelError("the model's logits are not finite; its weights are broken")
         return rows

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vermilion.models.lm.config import LMConfig
-from vermilion.nn.attention import KeyValueCache, SelfAttention
+from vermilion.nn.attention import KeyValueCache, Past, SelfAttention
 from vermilion.nn.linear import Embedding, Linear
 from vermilion.nn.norm import RMSNorm
 from vermilion.nn.positions import Rotary
@@ -80,45 +80,30 @@ class LM(nn.Module):
         ids: Tensor,
         *,
         positions: Tensor | None = None,
-        cache: KeyValueCache | None = None,
-        first_row: int = 0,
-        last_only: bool = False,
+        past: Past | None = None,
+        last: Tensor | None = None,
     ) -> Tensor:
         """Logits of the token that follows each token.
 
         Args:
             ids: (B, T), int64.
             positions: of these tokens in their sequences, (B, T), int64; None: from 0 on.
-            cache: keys and values of the tokens before them; the new ones are added.
-            first_row: row of the cache that the first sequence of the batch uses.
-            last_only: give the logits after the last token only; saves T-1 large products.
+            past: what came before them, see `nn.attention.Past`; None: nothing did.
+            last: numbers of the tokens whose logits are wanted, counted through the batch,
+                (N,), int64; None: all. Saves large products.
 
         Returns:
-            (B, T, V), or (B, 1, V) with last_only; float32.
+            (B, T, V), or (N, V) with `last`; float32.
         """
-        batch, tokens = ids.shape
         if positions is None:
-            positions = torch.arange(tokens, device=ids.device).expand(batch, tokens)  # (B, T)
+            positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)  # (B, T)
         angles = self.rotary.angles(positions)  # (B, 1, T, D) twice
-        mask = None
-        if cache is not None:
-            span = int(positions.max()) + 1
-            seen = torch.arange(span, device=ids.device)  # (S,)
-            mask = (seen <= positions[:, :, None])[:, None]  # (B, 1, T, S)
         x = self.embedding(ids)  # (B, T, C)
         for layer, block in enumerate(self.blocks):
-            x = block(
-                x,
-                angles=angles,
-                positions=positions,
-                mask=mask,
-                cache=cache,
-                layer=layer,
-                first_row=first_row,
-            )  # (B, T, C)
-        if last_only:
-            x = x[:, -1:]  # (B, 1, C)
-        logits: Tensor = self.head(self.norm(x))  # (B, T, V)
+            x = block(x, angles=angles, past=past, layer=layer)  # (B, T, C)
+        if last is not None:
+            x = x.flatten(0, 1)[last]  # (N, C)
+        logits: Tensor = self.head(self.norm(x))  # (B, T, V) or (N, V)
         return logits.float()
 
     @property
