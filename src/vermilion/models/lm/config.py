@@ -48,6 +48,7 @@ class LMConfig:
         eos_token_ids: any of these ends a text.
         rope_scaling: see `nn.positions.rotary_frequencies`.
         attention_bias: whether the projections to q, k and v have a bias.
+        dropout: probability that a feature is dropped in training, 0 to below 1.
         tie_word_embeddings: whether the output layer is the embedding matrix.
 
     Raises:
@@ -66,6 +67,7 @@ class LMConfig:
     rope_theta: float = 10000.0
     rope_scaling: Mapping[str, Any] | None = None
     attention_bias: bool = False
+    dropout: float = 0.0
     tie_word_embeddings: bool = False
     architecture: str = "LlamaForCausalLM"
     bos_token_id: int | None = None
