@@ -95,6 +95,19 @@ class LM(nn.Module):
         Returns:
             (B, T, V), or (N, V) with `last`; float32.
         """
+        hidden = self.features(ids, positions=positions, past=past, last=last)
+        logits: Tensor = self.head(hidden)  # (B, T, V) or (N, V)
+        return logits.float()
+
+    def features(
+        self,
+        ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        past: Past | None = None,
+        last: Tensor | None = None,
+    ) -> Tensor:
+        """What the output layer is given, (B, T, C), or (N, C) with `last`; see `forward`."""
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)  # (B, T)
         angles = self.rotary.angles(positions)  # (B, 1, T, D) twice
@@ -103,8 +116,8 @@ class LM(nn.Module):
             x = block(x, angles=angles, past=past, layer=layer)  # (B, T, C)
         if last is not None:
             x = x.flatten(0, 1)[last]  # (N, C)
-        logits: Tensor = self.head(self.norm(x))  # (B, T, V) or (N, V)
-        return logits.float()
+        normed: Tensor = self.norm(x)  # (B, T, C) or (N, C)
+        return normed
 
     @property
     def device(self) -> torch.device:
