@@ -20,13 +20,20 @@ MAX_SECONDS = 5.0
 MAX_CHARACTERS = 1 << 24
 
 
-def render(source: str, messages: Sequence[Mapping[str, str]], special: Mapping[str, str]) -> str:
+def render(
+    source: str,
+    messages: Sequence[Mapping[str, str]],
+    special: Mapping[str, str],
+    *,
+    add_generation_prompt: bool = True,
+) -> str:
     """The text that asks a model for its next answer in a conversation.
 
     Args:
         source: the template.
         messages: each with "role" and "content".
         special: "bos_token" and "eos_token".
+        add_generation_prompt: whether an answer is asked for.
 
     Raises:
         ModelError: the template cannot be rendered, or does not come to an end.
@@ -36,7 +43,11 @@ def render(source: str, messages: Sequence[Mapping[str, str]], special: Mapping[
     try:
         # tools and documents are what transformers passes when there are none.
         for part in _compiled(source).generate(
-            messages=messages, tools=None, documents=None, add_generation_prompt=True, **special
+            messages=messages,
+            tools=None,
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+            **special,
         ):
             size += len(part)
             if size > MAX_CHARACTERS:

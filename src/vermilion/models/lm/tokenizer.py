@@ -168,6 +168,10 @@ class Tokenizer:
         """Token ids of a text in which special tokens count as ordinary characters."""
         return self._plain.encode(text, add_special_tokens=False).ids
 
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode_plain` of many texts, in as many threads as there are cores."""
+        return [e.ids for e in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
+
     @cached_property
     def _plain(self) -> FastTokenizer:
         """A copy that takes no notice of special tokens; texts may be encoded in many threads."""
@@ -181,9 +185,11 @@ class Tokenizer:
         A special token that somebody wrote into a message is taken apart by a space: only the
         template may open and close turns.
         """
-        return self.encode(
-            self.chat([{**m, "content": self._disarm(m["content"])} for m in messages])
-        )
+        return self.encode(self.chat(self.disarmed(messages)))
+
+    def disarmed(self, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        """The messages with the special tokens in them taken apart by a space."""
+        return [{**m, "content": self._disarm(m["content"])} for m in messages]
 
     def _disarm(self, text: str) -> str:
         for token in self.fast.get_added_tokens_decoder().values():
@@ -195,11 +201,15 @@ class Tokenizer:
         """Text of token ids, without special tokens."""
         return self.fast.decode(list(ids), skip_special_tokens=True)
 
-    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def chat(
+        self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
+    ) -> str:
         """The text that asks the model for its next answer in a conversation.
 
         Args:
             messages: each with "role" (system, user, assistant) and "content".
+            add_generation_prompt: whether an answer is asked for; without it, the conversation
+                as it stands.
 
         Raises:
             InputError: the model has no chat template.
@@ -207,7 +217,9 @@ class Tokenizer:
         """
         if self.chat_template is None:
             raise InputError("this model has no chat template; it continues plain text only")
-        return render(self.chat_template, messages, self.special)
+        return render(
+            self.chat_template, messages, self.special, add_generation_prompt=add_generation_prompt
+        )
 
     @cached_property
     def grammar_tokenizer(self) -> LLTokenizer:
