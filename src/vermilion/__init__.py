@@ -31,6 +31,8 @@ _WHERE = {
     "Watcher": "vermilion.line.finished",
     "Library": "vermilion.library",
     "Store": "vermilion.runtime.store",
+    "train_lm": "vermilion.train.lm.door",
+    "parse_set": "vermilion.train.options",
     "Asset": "vermilion.types",
     "Brief": "vermilion.types",
     "Hit": "vermilion.types",
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
     from vermilion.line.run import Line, load, make, remake, speak, write
     from vermilion.runtime.store import Store
     from vermilion.settings import get_settings
+    from vermilion.train.lm.door import train_lm
+    from vermilion.train.options import parse_set
     from vermilion.types import Asset, Brief, Hit, Prompt, Recipe, Sample, Step
 
 __all__ = [
@@ -74,8 +78,10 @@ __all__ = [
     "get_settings",
     "load",
     "make",
+    "parse_set",
     "remake",
     "speak",
+    "train_lm",
     "write",
 ]
 

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import vermilion as vm
-from vermilion.cli import doctor, library, make, models, speak, write
+from vermilion.cli import doctor, library, make, models, speak, train, write
 from vermilion.cli.show import err
 from vermilion.errors import VermilionError
 
@@ -68,6 +68,7 @@ app.command("write")(write.write)
 app.command("speak")(speak.speak)
 app.add_typer(library.app, name="library")
 app.add_typer(models.app, name="models")
+app.add_typer(train.app, name="train")
 app.command("doctor")(doctor.doctor)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files as package_files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -24,6 +24,7 @@ from vermilion.runtime.weights import stays_inside
 
 CARD_FILE = "card.json"
 UNKNOWN_LICENCE = "NOASSERTION"
+TRAINED_HERE = "trained here"  # the source of a model that was made by `vermilion train`
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Bytes = Annotated[int, Field(ge=0)]
@@ -71,7 +72,7 @@ class Card:
         kind: what it makes: "text", "speech".
         family: name of its engine in the plug-in group `vermilion.engines`.
         source: where it comes from: `pypi:NAME==VERSION`, `hf:OWNER/NAME[@REVISION][:FILE]`,
-            or the path of a folder or file.
+            the path of a folder or file, or TRAINED_HERE.
         licence: SPDX expression; NOASSERTION where the source states none.
         languages: ISO 639-1 codes of what it writes or speaks; empty: not stated.
         good_for: one line for people.
@@ -123,8 +124,8 @@ class Card:
         single = [name for name in self.files if name.endswith((".gguf", ".onnx"))]
         if len(single) == 1:
             return folder / single[0]
-        config = next((name for name in self.files if name.endswith("config.json")), "")
-        return (folder / config).parent
+        configs = [name for name in self.files if PurePosixPath(name).name == "config.json"]
+        return (folder / min(configs, key=len, default="")).parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from vermilion.errors import ModelError
-from vermilion.runtime.cards import Card
+from vermilion.runtime.cards import TRAINED_HERE, Card
 from vermilion.runtime.sources import Progress, scheme_of
 from vermilion.runtime.weights import check_file, sha256_of
 
 
 def remedy(card: Card) -> str:
     """What to do when a model's files are broken, the end of a sentence."""
+    if card.source == TRAINED_HERE:
+        return f"train it again, or remove it: vermilion models rm {card.name}"
     again = f"vermilion models pull {card.name}"
     if scheme_of(card.source):
         return f"run: {again}"

@@ -18,6 +18,7 @@ from vermilion.errors import InputError, ModelError, NotFoundError, UnsafeModelE
 from vermilion.runtime import folders
 from vermilion.runtime.cards import (
     CARD_FILE,
+    TRAINED_HERE,
     UNKNOWN_LICENCE,
     Card,
     Listing,
@@ -34,6 +35,7 @@ from vermilion.runtime.sources import (
     Plan,
     Progress,
     ad_hoc,
+    facts_of,
     is_path,
     quiet,
     scheme_of,
@@ -142,6 +144,43 @@ class Store:
             except (ModelError, UnsafeModelError):
                 shutil.rmtree(incoming, ignore_errors=True)
                 raise
+
+    def check_free(self, name: str) -> None:
+        """See that a model that is trained here may have a name: nobody's, or one's own.
+
+        Raises:
+            InputError: it is the name of a model from elsewhere.
+        """
+        there = self._readable(name)
+        if there is not None and there.source != TRAINED_HERE:
+            raise InputError(
+                f"name: {name!r} is the model from {there.source}; choose another with --name"
+            )
+
+    def publish(self, folder: Path, card: Card, progress: Progress = quiet) -> Card:
+        """Put a model that was trained here into the store, in one step; an older one goes.
+
+        Args:
+            folder: its files, subfolders included; they are copied.
+            card: what is known of it; its files and their hashes are filled in.
+            progress: told how far it is.
+
+        Raises:
+            InputError: its name belongs to a model from elsewhere.
+            UnsafeModelError: a file is a pickle.
+            ModelError: a file is broken.
+            StorageError: the disk is full or read-only.
+        """
+        self.check_free(card.name)
+        with self._alone(card.name, progress):
+            incoming = self._incoming(card.name)
+            staged = incoming / "model"
+            shutil.rmtree(staged, ignore_errors=True)
+            shutil.copytree(folder, staged)
+            names = [p.relative_to(staged).as_posix() for p in staged.rglob("*") if p.is_file()]
+            files = facts_of(card.name, staged, sorted(names), progress)
+            fetched = Fetched(folder=staged, files=files, in_place=False)
+            return self._publish(replace(card, source=TRAINED_HERE), fetched, incoming)
 
     def verify(self, name: str, progress: Progress = quiet) -> Card:
         """Hash a model's files again.

@@ -1,0 +1,134 @@
+"""`vermilion train`: models from one's own data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+import vermilion as vm
+from vermilion.cli.show import AsJson, Quiet, err, out, print_json, shown
+from vermilion.runtime.disk import human_size
+
+STOPPED = 130  # 128 + SIGINT, as shells have it
+
+app = typer.Typer(no_args_is_help=True, help="Train models on your own data: lm.")
+
+
+@app.command()
+def lm(
+    data: Annotated[
+        Path,
+        typer.Option(help="A text file, a folder of texts, or a .jsonl, .csv or .parquet file."),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="More settings, as after --set."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the model and its run.  [default: the data's]")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--from", help="Model to train on: a name or a path.")
+    ] = None,
+    field: Annotated[
+        str | None, typer.Option(help="Field or column.  [default: text or messages]")
+    ] = None,
+    tokenizer: Annotated[str, typer.Option(help="Of a new model: bpe or characters.")] = "bpe",
+    pairs: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of the model, an SPDX expression such as CC0-1.0.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Of the run.  [default: HOME/runs/NAME]")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a language model, or go on with the run of that name. Ctrl-C saves and stops."""
+    with _watching(quiet, as_json) as (watch, on_tokens):
+        trained = vm.train_lm(
+            data,
+            name=name,
+            base=base,
+            field=field,
+            tokenizer=tokenizer,
+            settings=vm.parse_set([*(pairs or ()), *(settings or ())]),
+            licence=licence,
+            out=folder,
+            watch=watch,
+            on_tokens=on_tokens,
+        )
+    outcome = trained.run.outcome
+    if as_json:
+        print_json({"name": trained.name, "folder": trained.run.folder, **asdict(outcome)})
+    elif outcome.state == "stopped":
+        err.print(
+            f"stopped after step {outcome.step}, which is saved;"
+            " the same command goes on from there",
+            markup=False,
+        )
+    elif trained.card is not None:
+        card = trained.card
+        heard = "" if outcome.best is None else f", validation loss {outcome.best:.4f}"
+        out.print(
+            f"{card.name} is ready: {human_size(card.size)}{heard};"
+            f' vermilion write "…" --model {card.name}',
+            markup=False,
+            soft_wrap=True,
+        )
+    if outcome.state == "stopped":
+        raise typer.Exit(STOPPED)
+
+
+@contextmanager
+def _watching(quiet: bool, as_json: bool) -> Iterator[tuple[Any, Any]]:
+    """Shows a run: a bar on a terminal, a line now and then elsewhere."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not shown(quiet, as_json),
+    )
+    reading = bar.add_task("reading", total=None, figures="")
+    training = bar.add_task("training", total=None, figures="", visible=False)
+    plain = bar.disable and not quiet and not as_json
+
+    def on_tokens(count: int) -> None:
+        bar.update(reading, completed=count, figures="tokens")
+
+    def say(text: str) -> None:
+        if plain:
+            err.print(text, markup=False, soft_wrap=True)
+        elif not bar.disable:
+            bar.console.print(escape(text), soft_wrap=True)
+
+    def watch(event: Any) -> None:
+        figures = event.figures
+        if event.kind == "begin":
+            bar.update(reading, visible=False)
+            bar.update(training, visible=True, total=figures["max_steps"], completed=event.step)
+            if event.step:
+                say(f"going on after step {event.step}")
+        elif event.kind == "step":
+            line = f"loss {figures['loss']:.4f}, {figures['per_second']:,.0f} {event.text}/s"
+            bar.update(training, completed=event.step, figures=line)
+        elif event.kind == "validation":
+            named = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in figures.items())
+            say(f"step {event.step}: {named}")
+        elif event.kind == "sample":
+            say(f"step {event.step} writes:\n{event.text}")
+
+    with bar:
+        yield watch, on_tokens

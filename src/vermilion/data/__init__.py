@@ -1,0 +1,1 @@
+"""Files → batches. Knows no model."""

@@ -1,0 +1,1 @@
+"""Training. The loop knows no family of models."""

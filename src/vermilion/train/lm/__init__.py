@@ -1,0 +1,1 @@
+"""Training language models: what `train.loop` is told about them."""

@@ -1,0 +1,137 @@
+"""The public door: train a language model and put it where models live."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vermilion.errors import InputError
+from vermilion.runtime.cards import TRAINED_HERE, UNKNOWN_LICENCE, Card, check_name
+from vermilion.runtime.device import choose_device
+from vermilion.runtime.store import Store
+from vermilion.settings import get_settings
+from vermilion.train.distributed import joined
+from vermilion.train.lm.options import ALIASES, KINDS
+from vermilion.train.lm.prepare import KINDS_OF_TOKENIZERS, Base, Request
+from vermilion.train.lm.run import Run, train
+from vermilion.train.loop import Watch
+from vermilion.train.options import resolve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        name: of the model and the run.
+        run: how it ended.
+        card: of the model in the store; None where the run was stopped, and in all processes
+            but the first.
+    """
+
+    name: str
+    run: Run
+    card: Card | None
+
+
+def name_of(data: Path) -> str:
+    """A model's name read off its data's."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", data.resolve().stem.lower()).strip("._-")[:64]
+    return plain or "model"
+
+
+def train_lm(
+    data: str | Path,
+    *,
+    name: str | None = None,
+    base: str | None = None,
+    field: str | None = None,
+    tokenizer: str = "bpe",
+    settings: Mapping[str, Any] | None = None,
+    licence: str | None = None,
+    out: Path | None = None,
+    watch: Watch | None = None,
+    on_tokens: Callable[[int], None] | None = None,
+) -> Trained:
+    """Train a language model, or go on with the run of that name, and publish it.
+
+    Args:
+        data: a text file, a folder of texts, or a .jsonl, .csv, .tsv or .parquet file.
+        name: of the model and the run; by default the data's.
+        base: name or path of a model that is trained on; None: a new one.
+        field: field or column that holds the text.
+        tokenizer: of a new model: "bpe" or "characters".
+        settings: fields of `train.lm.options` and `train.options`, or other spellings of them.
+        licence: of the model, an SPDX expression; by default that of the base.
+        out: folder of the run; by default HOME/runs/NAME.
+        watch: told what happens.
+        on_tokens: told how many tokens are written.
+
+    Raises:
+        InputError: something that was asked for cannot be used.
+        ModelError: the base or a checkpoint is broken.
+        StorageError: the disk is full.
+    """
+    data = Path(data).expanduser()
+    house = get_settings()
+    store = Store(house.models_dir)
+    name = check_name(name if name is not None else name_of(data))
+    kind = KINDS_OF_TOKENIZERS.get(tokenizer)
+    if kind is None:
+        raise InputError(f"tokenizer: {tokenizer!r} is not known; use bpe or characters")
+    store.check_free(name)
+    shape, corpus, tuning, training = resolve(settings or {}, KINDS, ALIASES)
+    origin, started = None, None
+    if base is not None:
+        origin, path = store.locate(base)
+        started = Base(name=base, path=path, sha256=origin.weights_sha256)
+    request = Request(
+        data=data,
+        field=field,
+        tokenizer=kind,
+        base=started,
+        shape=shape,
+        corpus=corpus,
+        tuning=tuning,
+        training=training,
+    )
+    folder = out if out is not None else house.home / "runs" / name
+    with joined(choose_device(house)) as world:
+        run = train(
+            request, folder, house.home / "cache", world, watch or (lambda event: None), on_tokens
+        )
+        card = None
+        if run.model is not None and world.first:
+            card = store.publish(run.model, _card(name, run, data, base, origin, licence))
+    return Trained(name=name, run=run, card=card)
+
+
+def _card(
+    name: str, run: Run, data: Path, base: str | None, origin: Card | None, licence: str | None
+) -> Card:
+    figures = run.outcome.figures
+    inherited = origin.licence if origin is not None else UNKNOWN_LICENCE
+    heard = f", perplexity {figures['perplexity']:.4g}" if "perplexity" in figures else ""
+    return Card(
+        name=name,
+        kind="text",
+        family="lm",
+        source=TRAINED_HERE,
+        licence=licence if licence is not None else inherited,
+        languages=origin.languages if origin is not None else (),
+        good_for=f"trained on {data.name}{'' if base is None else f' from {base}'}{heard}",
+        options={
+            "recipe": {
+                "config": dict(run.config),
+                "data": data.name,
+                "base": base,
+                "steps": run.outcome.step,
+                "best_step": run.outcome.best_step,
+                "validation_loss": run.outcome.best,
+                "figures": dict(figures),
+            }
+        },
+    )

@@ -1,0 +1,43 @@
+"""What the loop wants to know of the family that it trains."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Task(Protocol):
+    """Everything about a run that depends on the family of models and on the data.
+
+    A step's batch is `batch_size` items, numbered on from the first step. Each process computes
+    some of them, in one or more parts.
+
+    Attributes:
+        model: what is trained: its parameters that require gradients.
+        unit: what is counted for the speed, such as "tokens".
+        per_item: how many of those an item has.
+    """
+
+    model: nn.Module
+    unit: str
+    per_item: int
+
+    def batch(self, first: int, size: int, device: torch.device) -> Any:
+        """Items number `first` to `first + size - 1` since the run began: a pure function."""
+
+    def weight(self, batch: Any) -> float:
+        """How many terms the loss of a batch sums up, such as tokens."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The sum of a batch's terms, (); the loop divides by the whole step's weight."""
+
+    def evaluate(self, model: nn.Module, batches: int, device: torch.device) -> dict[str, float]:
+        """Figures of the validation, at most `batches` batches long: "loss" and others.
+
+        Empty where nothing was held back. Every process gets the same figures.
+        """
+
+    def samples(self, model: nn.Module, step: int) -> str:
+        """What the model makes at present, for people; may be empty."""
