@@ -45,7 +45,10 @@ def tiny_tokenizer(model_type: str = "llama") -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with the tokens and the template of ChatML."""
     fast = Tokenizer(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if model_type == "qwen2":  # transformers puts these into any tokenizer of such a model
+    if model_type in (
+        "qwen2",
+        "qwen3",
+    ):  # transformers puts these into any tokenizer of such a model
         theirs = Qwen2Tokenizer().backend_tokenizer
         fast.normalizer, fast.pre_tokenizer = theirs.normalizer, theirs.pre_tokenizer
     fast.decoder = decoders.ByteLevel()
@@ -64,20 +67,8 @@ def tiny_tokenizer(model_type: str = "llama") -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_llama_folder(
-    path: Path, *, seed: int = 0, model_type: str = "llama", shards: int = 1, **config: Any
-) -> Path:
-    """Write a model with random weights as transformers does, and return its folder.
-
-    Args:
-        path: of the folder.
-        seed: of the weights.
-        model_type: llama, mistral or qwen2.
-        shards: about how many files the weights are cut into.
-        config: fields of config.json that are to differ.
-    """
-    fields: dict[str, Any] = {
-        "vocab_size": VOCAB,
+_SIZES: dict[str, dict[str, Any]] = {
+    "llama": {
         "hidden_size": 64,
         "intermediate_size": 96,
         "num_hidden_layers": 2,
@@ -85,20 +76,51 @@ def tiny_llama_folder(
         "num_key_value_heads": 2,
         "max_position_embeddings": 256,
         "rms_norm_eps": 1e-5,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **fields | config))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            # Larger than transformers draws them, and no bias 0 nor norm 1: each has to matter.
-            centre = 1.0 if "norm" in name else 0.0
-            weight.normal_(centre, 0.1, generator=generator)
+    },
+    "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256},
+    "gpt_neo": {
+        "hidden_size": 64,
+        "num_layers": 2,
+        "num_heads": 4,
+        "max_position_embeddings": 256,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 16,
+    },
+}
+
+
+def tiny_lm_folder(
+    path: Path, *, seed: int = 0, model_type: str = "llama", shards: int = 1, **config: Any
+) -> Path:
+    """Write a language model with random weights as transformers does, and return its folder.
+
+    Args:
+        path: of the folder.
+        seed: of the weights.
+        model_type: llama, mistral, qwen2, qwen3, gpt2 or gpt_neo.
+        shards: about how many files the weights are cut into.
+        config: fields of config.json that are to differ.
+    """
+    fields = {"vocab_size": VOCAB, "bos_token_id": 1, "eos_token_id": 2}
+    fields |= _SIZES.get(model_type, _SIZES["llama"]) | config
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **fields))
+    draw_weights(model, seed)
     size = sum(weight.numel() * 4 for weight in model.parameters())
     model.save_pretrained(path, max_shard_size=size if shards == 1 else size // shards)
     tiny_tokenizer(model_type).save_pretrained(path)
     return path
+
+
+tiny_llama_folder = tiny_lm_folder
+
+
+def draw_weights(model: torch.nn.Module, seed: int) -> None:
+    """Larger weights than transformers draws, and no bias 0 nor norm 1: each has to matter."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            norm = any(word in name for word in ("norm", "Norm", "ln_")) and "weight" in name
+            weight.normal_(1.0 if norm else 0.0, 0.1, generator=generator)
 
 
 def tiny_gguf(
@@ -110,7 +132,7 @@ def tiny_gguf(
     extra: Mapping[str, torch.Tensor] | None = None,
     leave_out: str = "",
 ) -> Path:
-    """Write the model of a folder, see `tiny_llama_folder`, as a GGUF file, and return its path.
+    """Write the model of a folder, see `tiny_lm_folder`, as a GGUF file, and return its path.
 
     Args:
         path: of the file.
@@ -123,14 +145,26 @@ def tiny_gguf(
     config = json.loads((folder / "config.json").read_text())
     arch = config["model_type"]
     writer = gguf.GGUFWriter(path, arch)
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    if arch == "gpt2":
+        layers, heads, size = config["n_layer"], config["n_head"], config["n_embd"]
+        writer.add_context_length(config["n_positions"])
+        writer.add_feed_forward_length(config["n_inner"] or 4 * size)
+        writer.add_layer_norm_eps(config["layer_norm_epsilon"])
+    else:
+        layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
+        size = config["hidden_size"]
+        writer.add_context_length(config["max_position_embeddings"])
+        writer.add_feed_forward_length(config["intermediate_size"])
+        writer.add_head_count_kv(config["num_key_value_heads"])
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        rope = config["rope_parameters"]
+        writer.add_rope_freq_base(rope["rope_theta"])
+        if rope["rope_type"] == "linear":
+            writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+            writer.add_rope_scaling_factor(rope["factor"])
+    writer.add_embedding_length(size)
+    writer.add_block_count(layers)
+    writer.add_head_count(heads)
     if config.get("head_dim"):
         writer.add_key_length(config["head_dim"])
         writer.add_value_length(config["head_dim"])
@@ -139,7 +173,7 @@ def tiny_gguf(
     vocab = sorted(tokenizer["model"]["vocab"].items(), key=lambda pair: pair[1])
     special = {token["id"] for token in tokenizer["added_tokens"]}
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2" if arch == "qwen2" else "gpt-2")
+    writer.add_tokenizer_pre("qwen2" if arch.startswith("qwen") else "gpt-2")
     types = [gguf.TokenType.CONTROL if i in special else gguf.TokenType.NORMAL for _, i in vocab]
     pads = range(len(vocab), config["vocab_size"])
     writer.add_token_list([token for token, _ in vocab] + [f"[PAD{i}]" for i in pads])
@@ -155,14 +189,16 @@ def tiny_gguf(
         elif value is not None:
             writer.add_uint32(key, value)
 
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], config["num_hidden_layers"])
-    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], layers)
+    turned = {"q_proj": heads, "k_proj": config.get("num_key_value_heads")}
     tensors: dict[str, torch.Tensor] = {}
     for name, weight in load_file(folder / "model.safetensors").items():
         part = name.split(".")[-2]
-        if arch == "llama" and part in heads:  # llama.cpp turns neighbours, not halves
+        if arch == "llama" and part in turned:  # llama.cpp turns neighbours, not halves
             shape = weight.shape
-            weight = weight.view(heads[part], 2, -1, *shape[1:]).transpose(1, 2).reshape(shape)
+            weight = weight.view(turned[part], 2, -1, *shape[1:]).transpose(1, 2).reshape(shape)
+        if part.startswith("c_"):  # of a Conv1D
+            weight = weight.t().contiguous() if weight.dim() > 1 else weight
         tensors[names.get_name(name, try_suffixes=(".weight", ".bias"))] = weight
     tensors.pop(leave_out, None)
     for name, tensor in (tensors | dict(extra or {})).items():

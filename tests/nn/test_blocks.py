@@ -21,7 +21,7 @@ from transformers.models.llama.modeling_llama import (
 from vermilion.nn.attention import KeyValueCache, SelfAttention, grouped_attention
 from vermilion.nn.linear import Embedding, Linear
 from vermilion.nn.norm import RMSNorm
-from vermilion.nn.positions import Rotary, rotary_frequencies, rotate
+from vermilion.nn.positions import Rotary, rotary_frequencies, rotary_gain, rotate
 
 LINEAR = {"rope_type": "linear", "factor": 3.0}
 LLAMA3 = {
@@ -31,6 +31,7 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
 
 
 @pytest.fixture(autouse=True)
@@ -52,11 +53,21 @@ def config(scaling: dict[str, Any] | None) -> LlamaConfig:
     return LlamaConfig(hidden_size=256, num_attention_heads=4, rope_parameters=rope)
 
 
-@pytest.mark.parametrize("scaling", [LINEAR, LLAMA3], ids=["linear", "llama3"])
+SCALINGS = {
+    "linear": LINEAR,
+    "llama3": LLAMA3,
+    "yarn": YARN,
+    "yarn, options": YARN | {"beta_fast": 16, "beta_slow": 2.5, "attention_factor": 1.5},
+    "yarn, of a short context": YARN | {"original_max_position_embeddings": 5},
+}
+
+
+@pytest.mark.parametrize("scaling", SCALINGS.values(), ids=SCALINGS)
 def test_scaled_frequencies(scaling: dict[str, Any]) -> None:
-    expected, _ = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config(scaling), "cpu")
+    expected, gain = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config(scaling), "cpu")
     found = rotary_frequencies(64, 500000.0, scaling)
     torch.testing.assert_close(found, expected)
+    assert rotary_gain(scaling) == pytest.approx(gain)
     plain = rotary_frequencies(64, 500000.0)
     assert (found < plain * 0.99).any()
     if scaling is LLAMA3:  # of which some are divided, some not, and some in part
@@ -65,7 +76,7 @@ def test_scaled_frequencies(scaling: dict[str, Any]) -> None:
         assert ((found < plain * 0.9) & (found > plain / 7)).any()
 
 
-@pytest.mark.parametrize("scaling", [None, LINEAR, LLAMA3], ids=["default", "linear", "llama3"])
+@pytest.mark.parametrize("scaling", [None, *SCALINGS.values()], ids=["default", *SCALINGS])
 def test_rotation(scaling: dict[str, Any] | None) -> None:
     q, k = torch.randn(2, 4, 7, 64), torch.randn(2, 2, 7, 64)
     positions = torch.stack((torch.arange(7), torch.arange(8000, 8007)))
@@ -91,9 +102,12 @@ def test_rotation_depends_on_distance_only() -> None:
     ("scaling", "message"),
     [
         (
-            {"rope_type": "yarn", "factor": 2},
-            "'yarn' is not supported; known are linear and llama3",
+            {"rope_type": "dynamic", "factor": 2},
+            "'dynamic' is not supported; known are linear, yarn, llama3",
         ),
+        ({"rope_type": "yarn", "factor": 2}, "original_max_position_embeddings: must be a number"),
+        (YARN | {"beta_fast": -1}, "beta_fast: must be a number above 0"),
+        (YARN | {"mscale": 1}, "mscale: is not supported with yarn"),
         ({"factor": 2}, "None is not supported"),
         ({"rope_type": "linear"}, r"factor: must be a number above 0 \(found None\)"),
         ({"type": "linear", "factor": 0}, r"factor: must be a number above 0 \(found 0\)"),

@@ -7,6 +7,7 @@ import struct
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -18,7 +19,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from tests.models.lm import reference
 from tests.models.lm.test_net import random_ids
-from tests.tiny import tiny_gguf, tiny_llama_folder
+from tests.tiny import tiny_gguf, tiny_lm_folder
 from vermilion.errors import ModelError
 from vermilion.models.lm import io
 from vermilion.models.lm.gguf import GGUF
@@ -85,10 +86,46 @@ def test_logits_are_the_folders(gguf_file: Path, folder: Path) -> None:
     ids=["head_dim", "tied", "padded vocabulary"],
 )
 def test_other_shapes(tmp_path: Path, config: dict[str, int]) -> None:
-    folder = tiny_llama_folder(tmp_path / "model", **config)
+    folder = tiny_lm_folder(tmp_path / "model", **config)
     path = tiny_gguf(tmp_path / "model.gguf", folder)
     ids = random_ids(1, 30)
     assert torch.equal(io.load(path)[0](ids), io.load(folder)[0](ids))
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "qwen2": {"model_type": "qwen2"},
+    "qwen2, tied": {"model_type": "qwen2", "tie_word_embeddings": True},
+    "qwen3": {"model_type": "qwen3", "head_dim": 24},
+    "gpt2": {"model_type": "gpt2"},
+    "linear scaling": {
+        "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
+    },
+}
+
+
+@pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
+def test_other_families(tmp_path: Path, config: dict[str, Any]) -> None:
+    """Against the folder that the file was made from, opened by transformers."""
+    folder = tiny_lm_folder(tmp_path / "model", **config)
+    net, tokenizer = io.load(tiny_gguf(tmp_path / "model.gguf", folder))
+    ids = random_ids(2, 60)
+    expected = reference.logits(reference.open_folder(folder), ids)
+    torch.testing.assert_close(net(ids), expected, atol=1e-4, rtol=0)
+    io.save(net, tokenizer, tmp_path / "saved")
+    saved = reference.logits(reference.open_folder(tmp_path / "saved"), ids)
+    torch.testing.assert_close(saved, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"model_type": "qwen3"}, {"model_type": "gpt2", "n_positions": 1024}],  # it reads no other
+    ids=["qwen3", "gpt2"],
+)
+def test_other_families_as_transformers_reads_them(tmp_path: Path, config: dict[str, Any]) -> None:
+    folder = tiny_lm_folder(tmp_path / "model", **config)
+    path = tiny_gguf(tmp_path / "model.gguf", folder)
+    expected = reference.logits(reference.open_gguf(path), random_ids(2, 60))
+    torch.testing.assert_close(io.load(path)[0](random_ids(2, 60)), expected, atol=1e-4, rtol=0)
 
 
 def test_llama3_rope_scaling(tmp_path: Path) -> None:
@@ -104,7 +141,7 @@ def test_llama3_rope_scaling(tmp_path: Path) -> None:
     config = LlamaConfig(hidden_size=64, num_attention_heads=4, rope_parameters=scaling)
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
     plain = 500000.0 ** -(torch.arange(0, 16, 2) / 16)
-    folder = tiny_llama_folder(tmp_path / "model", rope_parameters=scaling)
+    folder = tiny_lm_folder(tmp_path / "model", rope_parameters=scaling)
     path = tiny_gguf(tmp_path / "model.gguf", folder, extra={"rope_freqs.weight": plain / scaled})
     net, tokenizer = io.load(path)
     ids = random_ids(1, 200)
@@ -143,6 +180,7 @@ def test_a_wrong_shape(folder: Path, tmp_path: Path) -> None:
     [
         ({"general.architecture": "mamba"}, "general.architecture: 'mamba' is not supported"),
         ({"llama.rope.scaling.type": "yarn"}, "rope.scaling.type: 'yarn' is not supported"),
+        ({"llama.rope.scaling.type": "linear"}, "the field 'rope.scaling.factor' is missing"),
         ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.model: 'llama' is not supported"),
         ({"tokenizer.ggml.pre": "tekken"}, "tokenizer.ggml.pre: 'tekken' is not supported"),
         ({"llama.attention.head_count": None}, "the field 'attention.head_count' is missing"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from transformers import AutoTokenizer
 
 from tests.models.lm import reference
 from tests.models.lm.test_net import LLAMA3, MODELS, random_ids
-from tests.tiny import SENTENCES, tiny_gguf, tiny_llama_folder
-from vermilion.errors import ModelError
+from tests.tiny import SENTENCES, tiny_lm_folder
+from vermilion.errors import ModelError, StorageError
 from vermilion.models.lm import io
+from vermilion.models.lm.net import LM
 
 
 def test_shards(folder: Path, tmp_path: Path) -> None:
-    sharded = tiny_llama_folder(tmp_path / "sharded", shards=3)
+    sharded = tiny_lm_folder(tmp_path / "sharded", shards=3)
     assert len(list(sharded.glob("*.safetensors"))) >= 3
     assert (sharded / "model.safetensors.index.json").exists()
     whole, _ = io.load(folder)
@@ -34,7 +36,7 @@ def test_shards(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
 def test_transformers_opens_what_is_saved(tmp_path: Path, config: dict[str, Any]) -> None:
-    net, tokenizer = io.load(tiny_llama_folder(tmp_path / "original", **config))
+    net, tokenizer = io.load(tiny_lm_folder(tmp_path / "original", **config))
     io.save(net, tokenizer, tmp_path / "saved")
     model = reference.open_folder(tmp_path / "saved")
     ids = random_ids(2, 60)
@@ -76,19 +78,128 @@ def test_several_end_tokens(folder: Path, tmp_path: Path) -> None:
     assert io.load(tmp_path / "saved")[0].config.eos_token_ids == (2, 7)
 
 
-def test_a_sliding_window_ends_the_context(tmp_path: Path) -> None:
-    """Within its window such a network is the one that is implemented, and only there."""
-    folder = tiny_llama_folder(tmp_path / "model", model_type="mistral", sliding_window=32)
+def test_a_window_that_is_not_used(tmp_path: Path) -> None:
+    folder = tiny_lm_folder(tmp_path / "qwen2", model_type="qwen2", sliding_window=32)
+    assert io.load(folder)[0].config.attention_windows == ()  # use_sliding_window is false
+
+
+def test_a_window_is_written(tmp_path: Path) -> None:
+    folder = tiny_lm_folder(tmp_path / "model", model_type="mistral", sliding_window=32)
     net, tokenizer = io.load(folder)
-    assert net.config.max_position_embeddings == 32
-    model, ids = reference.open_folder(folder), random_ids(1, 64)
-    expected = reference.logits(model, ids)
-    assert (net(ids) - expected).abs().max() > 0.01
-    torch.testing.assert_close(net(ids[:, :32]), expected[:, :32], atol=1e-4, rtol=0)
     io.save(net, tokenizer, tmp_path / "saved")
-    assert reference.open_folder(tmp_path / "saved").config.sliding_window is None
-    qwen2 = tiny_llama_folder(tmp_path / "qwen2", model_type="qwen2", sliding_window=32)
-    assert io.load(qwen2)[0].config.max_position_embeddings == 256  # use_sliding_window is false
+    model, ids = reference.open_folder(tmp_path / "saved"), random_ids(1, 64)
+    assert model.config.sliding_window == 32
+    torch.testing.assert_close(net(ids), reference.logits(model, ids), atol=1e-4, rtol=0)
+
+
+def as_published(folder: Path) -> None:
+    """As the files of openai-community/gpt2 are: no "transformer." and the masks beside."""
+    path = folder / "model.safetensors"
+    tensors = {n.removeprefix("transformer."): t for n, t in load_file(path).items()}
+    for layer in range(2):
+        tensors[f"h.{layer}.attn.bias"] = torch.ones(1, 1, 256, 256).tril()
+        tensors[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    save_file(tensors, path)
+
+
+def test_published_gpt2(tmp_path: Path) -> None:
+    folder = tiny_lm_folder(tmp_path / "model", model_type="gpt2")
+    expected = reference.logits(reference.open_folder(folder), random_ids(1, 64))
+    as_published(folder)
+    assert "wte.weight" in load_file(folder / "model.safetensors")
+    net, tokenizer = io.load(folder)
+    torch.testing.assert_close(net(random_ids(1, 64)), expected, atol=1e-4, rtol=0)
+    assert io.count_parameters(folder) == sum(p.numel() for p in net.parameters())
+    io.save(net, tokenizer, tmp_path / "saved")
+    assert "transformer.wte.weight" in load_file(tmp_path / "saved" / "model.safetensors")
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
+def test_saved_in_shards(tmp_path: Path, model_type: str) -> None:
+    net, tokenizer = io.load(tiny_lm_folder(tmp_path / "model", model_type=model_type))
+    io.save(net, tokenizer, tmp_path / "saved", max_shard_bytes=100_000)
+    files = sorted(path.name for path in (tmp_path / "saved").glob("*.safetensors*"))
+    assert len(files) > 3
+    assert files[0].startswith("model-00001-of-")
+    assert files[-1] == "model.safetensors.index.json"
+    ids = random_ids(1, 30)
+    assert torch.equal(io.load(tmp_path / "saved")[0](ids), net(ids))
+    model = reference.open_folder(tmp_path / "saved")
+    torch.testing.assert_close(reference.logits(model, ids), net(ids), atol=1e-4, rtol=0)
+
+
+def test_saved_in_half_precision(folder: Path, tmp_path: Path) -> None:
+    net, tokenizer = io.load(folder)
+    io.save(net, tokenizer, tmp_path / "half", dtype=torch.float16)
+    stored = load_file(tmp_path / "half" / "model.safetensors").values()
+    assert {tensor.dtype for tensor in stored} == {torch.float16}
+    again, _ = io.load(tmp_path / "half")
+    assert again.embedding.weight.dtype == torch.float32
+    difference = (again(random_ids(1, 30)) - net(random_ids(1, 30))).abs().max()
+    assert 0 < difference < 0.05
+    assert reference.open_folder(tmp_path / "half").dtype == torch.float16
+
+
+def test_generation_config_is_written(folder: Path, tmp_path: Path) -> None:
+    io.save(*io.load(folder), tmp_path / "saved")
+    generation = reference.open_folder(tmp_path / "saved").generation_config
+    assert (generation.bos_token_id, generation.eos_token_id) == (1, 2)
+
+
+def test_saving_over_another_model(folder: Path, tmp_path: Path) -> None:
+    """What is not the model's stays; weights of the one that was there go."""
+    net, tokenizer = io.load(folder)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "notes.txt").write_text("keep me")
+    ids = random_ids(1, 9)
+    for size in (100_000, 10**9, 50_000, 200_000):
+        io.save(net, tokenizer, tmp_path / "saved", max_shard_bytes=size)
+        assert torch.equal(io.load(tmp_path / "saved")[0](ids), net(ids))
+        stored = [load_file(path) for path in (tmp_path / "saved").glob("*.safetensors")]
+        assert sum(map(len, stored)) == 1 + 2 * 9 + 2
+    assert (tmp_path / "saved" / "notes.txt").read_text() == "keep me"
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_a_save_that_breaks_off_leaves_what_was_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, tokenizer = io.load(folder)
+    io.save(net, tokenizer, tmp_path / "saved")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    other, _ = io.load(tiny_lm_folder(tmp_path / "other", seed=1))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tokenizer, "save", full)
+    with pytest.raises(StorageError, match="saved: cannot be written \\(No space left"):
+        io.save(other, tokenizer, tmp_path / "saved")
+    with pytest.raises(StorageError):
+        io.save(other, tokenizer, tmp_path / "new")
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    assert {path.name for path in tmp_path.iterdir()} == {"saved", "other"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"qk_norm": True}, "qk_norm: LlamaForCausalLM cannot be True, it is False"),
+        ({"norm": "layer"}, "norm: LlamaForCausalLM cannot be 'layer'"),
+        ({"attention_scale": 1.0}, "attention_scale: LlamaForCausalLM cannot be 1.0"),
+        ({"attention_windows": (8,)}, "attention_windows: LlamaForCausalLM cannot be"),
+        ({"qkv_bias": True}, "qkv_bias: LlamaForCausalLM cannot be True"),
+        ({"architecture": "Mamba"}, "architecture: 'Mamba' is not one of"),
+    ],
+)
+def test_a_network_that_its_architecture_cannot_describe(
+    folder: Path, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    net, tokenizer = io.load(folder)
+    other = LM(replace(net.config, **fields))
+    with pytest.raises(ModelError, match=message):
+        io.save(other, tokenizer, tmp_path / "saved")
+    assert not list(tmp_path.iterdir())
 
 
 def test_model_safetensors_goes_before_other_files(folder: Path, tmp_path: Path) -> None:
@@ -156,8 +267,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         r"config.json: the architecture none is not supported",
     ),
     "an unknown rope scaling": (
-        lambda f: change(f / "config.json", rope_parameters={"rope_type": "yarn", "factor": 2}),
-        r"rope_scaling: 'yarn' is not supported",
+        lambda f: change(f / "config.json", rope_parameters={"rope_type": "dynamic"}),
+        r"rope_scaling: 'dynamic' is not supported",
     ),
     "half a rope scaling": (
         lambda f: change(f / "config.json", rope_parameters=LLAMA3 | {"low_freq_factor": "1"}),
@@ -168,8 +279,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         r"rope_scaling: factor: must be a number above 0 \(found None\)",
     ),
     "another activation": (
-        lambda f: change(f / "config.json", hidden_act="gelu"),
-        r"hidden_act: 'gelu' is not supported",
+        lambda f: change(f / "config.json", hidden_act="mish"),
+        r"hidden_act: 'mish' is not supported",
     ),
     "an absurd size": (
         lambda f: change(f / "config.json", intermediate_size=2**31 - 1),
@@ -294,10 +405,3 @@ def test_no_value_in_config_does_worse_than_a_model_error(folder: Path, tmp_path
             (copy / "config.json").write_text(text)
     assert len(messages) > 100
     assert not any("\n" in message for message in messages)
-
-
-def test_qwen2_gguf(tmp_path: Path) -> None:
-    folder = tiny_llama_folder(tmp_path / "qwen2", model_type="qwen2")
-    net, _ = io.load(tiny_gguf(tmp_path / "qwen2.gguf", folder))
-    expected = reference.logits(reference.open_folder(folder), random_ids(1, 50))
-    torch.testing.assert_close(net(random_ids(1, 50)), expected, atol=1e-4, rtol=0)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from tests.models.lm import reference
-from tests.tiny import VOCAB, tiny_llama_folder
+from tests.tiny import VOCAB, tiny_lm_folder
 from vermilion.models.lm import io
+from vermilion.models.lm.families import from_transformers
 from vermilion.models.lm.net import LM
 from vermilion.nn.attention import KeyValueCache
 
@@ -22,6 +23,12 @@ LLAMA3 = {
     "factor": 8.0,
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "rope_theta": 10000.0,
+}
+YARN = {
+    "rope_type": "yarn",
+    "factor": 4.0,
     "original_max_position_embeddings": 64,
     "rope_theta": 10000.0,
 }
@@ -38,6 +45,38 @@ MODELS: dict[str, dict[str, Any]] = {
     "qwen2, tied": {"model_type": "qwen2", "tie_word_embeddings": True},
     "mistral": {"model_type": "mistral", "sliding_window": None},
     "mistral, head_dim of its own": {"model_type": "mistral", "head_dim": 24},
+    "mistral, a window": {"model_type": "mistral", "sliding_window": 32},
+    "qwen2, yarn scaling": {"model_type": "qwen2", "rope_parameters": YARN},
+    "qwen2, a window in the later layer": {
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "sliding_window": 32,
+        "max_window_layers": 1,
+    },
+    "qwen3": {"model_type": "qwen3", "head_dim": 24},
+    "qwen3, tied, biases": {
+        "model_type": "qwen3",
+        "head_dim": 16,
+        "tie_word_embeddings": True,
+        "attention_bias": True,
+    },
+    "gpt2": {"model_type": "gpt2"},
+    "gpt2, untied": {"model_type": "gpt2", "tie_word_embeddings": False},
+    "gpt2, other choices": {
+        "model_type": "gpt2",
+        "n_inner": 96,
+        "activation_function": "relu",
+        "scale_attn_weights": False,
+        "layer_norm_epsilon": 1e-3,
+    },
+    "gpt2, exact gelu": {"model_type": "gpt2", "activation_function": "gelu"},
+    "gpt-neo": {"model_type": "gpt_neo"},
+    "gpt-neo, global layers": {
+        "model_type": "gpt_neo",
+        "attention_types": [[["global"], 2]],
+        "intermediate_size": 96,
+    },
+    "llama, biases everywhere": {"attention_bias": True, "mlp_bias": True},
 }
 
 
@@ -47,7 +86,7 @@ def random_ids(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
 def test_logits_agree_with_transformers(tmp_path: Path, config: dict[str, Any]) -> None:
-    folder = tiny_llama_folder(tmp_path / "model", **config)
+    folder = tiny_lm_folder(tmp_path / "model", **config)
     net, _ = io.load(folder)
     ids = random_ids(2, 200)
     expected = reference.logits(reference.open_folder(folder), ids)
@@ -55,17 +94,17 @@ def test_logits_agree_with_transformers(tmp_path: Path, config: dict[str, Any]) 
     torch.testing.assert_close(net(ids), expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("scaling", [LINEAR, LLAMA3], ids=["linear", "llama3"])
+@pytest.mark.parametrize("scaling", [LINEAR, LLAMA3, YARN], ids=["linear", "llama3", "yarn"])
 def test_rope_scaling_matters(tmp_path: Path, scaling: dict[str, Any]) -> None:
-    plain, _ = io.load(tiny_llama_folder(tmp_path / "plain"))
-    scaled, _ = io.load(tiny_llama_folder(tmp_path / "scaled", rope_parameters=scaling))
+    plain, _ = io.load(tiny_lm_folder(tmp_path / "plain"))
+    scaled, _ = io.load(tiny_lm_folder(tmp_path / "scaled", rope_parameters=scaling))
     ids = random_ids(1, 200)
     assert (plain(ids) - scaled(ids)).abs().max() > 0.01
 
 
 def test_older_config_with_rope_scaling() -> None:
     """transformers 4 wrote rope_theta and rope_scaling, with "type" in the first versions."""
-    config = io.LMConfig.from_transformers(
+    config = from_transformers(
         {
             "architectures": ["LlamaForCausalLM"],
             "vocab_size": VOCAB,
@@ -80,7 +119,7 @@ def test_older_config_with_rope_scaling() -> None:
         }
     )
     assert config.rope_theta == 500000
-    assert config.rope_scaling == {"type": "linear", "factor": 2}
+    assert config.rope_scaling == {"rope_type": "linear", "factor": 2}
     assert config.num_key_value_heads == 4
     assert LM(config).rotary.frequencies[0] == 0.5
 

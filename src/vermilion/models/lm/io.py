@@ -1,78 +1,48 @@
-"""Weights in and out: the one file that knows what published layouts call things.
+"""Language models in and out: transformers folders both ways, GGUF files in.
 
-Reads transformers folders (config.json, *.safetensors, whole or in shards) and GGUF files;
-writes transformers folders.
+What published files call the weights is in `names`, how they describe a network in `families`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from vermilion.errors import ModelError
-from vermilion.models.lm.config import LMConfig, read_json
+from vermilion.models.files import (
+    MAX_SHARD_BYTES,
+    TensorFiles,
+    read_json,
+    save_tensors,
+    write_json,
+    written_whole,
+)
+from vermilion.models.lm.config import LMConfig
+from vermilion.models.lm.families import from_transformers, to_transformers
 from vermilion.models.lm.gguf import GGUF
+from vermilion.models.lm.gguf_model import GGUFTensors
+from vermilion.models.lm.names import TRANSFORMERS, Names
 from vermilion.models.lm.net import LM
 from vermilion.models.lm.tokenizer import Tokenizer
-from vermilion.nn.positions import rotary_frequencies
-
-WHOLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-
-# Our name → the published names that are joined, one above the other, to make it.
-_TOP = {
-    "embedding.weight": ["model.embed_tokens.weight"],
-    "norm.weight": ["model.norm.weight"],
-    "head.weight": ["lm_head.weight"],
-}
-_BLOCK = {
-    "attention_norm.weight": ["input_layernorm.weight"],
-    "attention.qkv.{}": [f"self_attn.{part}_proj.{{}}" for part in "qkv"],
-    "attention.out.{}": ["self_attn.o_proj.{}"],
-    "feed_forward_norm.weight": ["post_attention_layernorm.weight"],
-    "feed_forward.gate_up.weight": ["mlp.gate_proj.weight", "mlp.up_proj.weight"],
-    "feed_forward.down.weight": ["mlp.down_proj.weight"],
-}
-_GGUF_TOP = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-}
-_GGUF_BLOCK = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
 
 
-# Tensors that may be left over: an output layer that is the embedding matrix written twice, and
-# the frequencies of the rotary embedding, which old files keep.
-_SPARE = ("lm_head.weight", "rotary_emb.inv_freq", "rope_freqs.weight")
+class Tensors(Protocol):
+    """Published tensors, read one at a time."""
 
+    @property
+    def names(self) -> Collection[str]:
+        """Of all of them."""
+        ...
 
-def published_names(name: str) -> list[str]:
-    """What transformers calls the tensors that make up one of ours, in order."""
-    if name in _TOP:
-        return _TOP[name]
-    _, layer, rest = name.split(".", 2)
-    stem, ending = rest.rsplit(".", 1)
-    parts = _BLOCK.get(rest) or [part.format(ending) for part in _BLOCK[f"{stem}.{{}}"]]
-    return [f"model.layers.{layer}.{part}" for part in parts]
+    def load(self, name: str) -> Tensor:
+        """One of them, on the CPU."""
+        ...
 
 
 def load(
@@ -92,38 +62,77 @@ def load(
         ModelError: a file is missing, broken, truncated, or of an architecture that is not
             supported.
     """
-    config, tokenizer, read, left = _open_folder(path) if path.is_dir() else _open_gguf(path)
-    if config.num_hidden_layers > len(left):
+    opened = _open_folder(path) if path.is_dir() else _open_gguf(path)
+    config, tensors = opened.config, opened.tensors
+    if config.num_hidden_layers > len(tensors.names):
         raise ModelError(f"{path}: there are fewer tensors than layers; pull the model again")
     try:
         with torch.device("meta"):
             net = LM(config)
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
         raise ModelError(f"{path}: {error}") from None
-    state = {}
+    tied = {"head.weight": "embedding.weight"} if config.tie_word_embeddings else {}
+    fill(net, tensors, opened.layout, str(path), device, dtype, tied)
+    if config.tie_word_embeddings:
+        net.head.weight = net.embedding.weight
+    return net.to(device).eval().requires_grad_(requires_grad=False), opened.tokenizer
+
+
+def fill(
+    net: nn.Module,
+    tensors: Tensors,
+    layout: Names,
+    where: str,
+    device: str,
+    dtype: torch.dtype,
+    tied: dict[str, str],
+) -> None:
+    """Put published tensors into a network that was laid out on the meta device.
+
+    Args:
+        net: the network.
+        tensors: what is published.
+        layout: how its names are to be read.
+        where: it lies, for messages.
+        device: where the weights go.
+        dtype: of the weights.
+        tied: our names of weights that are other weights → those. Their own may be left over.
+
+    Raises:
+        ModelError: a tensor is missing, left over, or of another shape.
+    """
+    left = set(tensors.names)
+
+    def read(part: str) -> Tensor:
+        spelt = next((name for name in layout.spellings(part) if name in tensors.names), None)
+        if spelt is None:
+            raise ModelError(f"{where}: the tensor {part} is missing; pull the model again")
+        left.discard(spelt)
+        tensor = tensors.load(spelt)
+        return tensor.t().contiguous() if layout.is_transposed(part) else tensor
+
+    state: dict[str, Tensor] = {}
     for name, expected in net.state_dict().items():
-        if name == "head.weight" and config.tie_word_embeddings:
+        if name in tied:
             continue
-        parts = published_names(name)
+        parts = layout.parts(name)
         joined = read(parts[0]) if len(parts) == 1 else _stack(read, parts, expected.shape)
         if joined.shape != expected.shape:
             raise ModelError(
-                f"{path}: {name} has the shape {tuple(joined.shape)} where the config asks for"
+                f"{where}: {name} has the shape {tuple(joined.shape)} where the config asks for"
                 f" {tuple(expected.shape)}; the model's files do not belong together"
             )
         state[name] = joined.to(device, dtype)
-    strangers = [name for name in left if not name.endswith(_SPARE)]
+    for name, same in tied.items():
+        state[name] = state[same]
+        left.difference_update(*map(layout.spellings, layout.parts(name)))
+    strangers = [name for name in left if not layout.is_spare(name)]
     if strangers:
         raise ModelError(
-            f"{path}: a network of {config.architecture} has no place for {min(strangers)};"
+            f"{where}: the network that the config describes has no place for {min(strangers)};"
             " this variant is not supported"
         )
-    if config.tie_word_embeddings:
-        state["head.weight"] = state["embedding.weight"]
     net.load_state_dict(state, assign=True)
-    if config.tie_word_embeddings:
-        net.head.weight = net.embedding.weight
-    return net.to(device).eval().requires_grad_(requires_grad=False), tokenizer
 
 
 def _stack(read: Callable[[str], Tensor], parts: list[str], shape: torch.Size) -> Tensor:
@@ -150,135 +159,89 @@ def count_parameters(path: Path) -> int:
     """
     if not path.is_dir():
         return sum(prod(info.shape) for info in GGUF(path).tensors.values())
-    where = _tensor_files(path)
-    files = {file: _open_safetensors(file) for file in set(where.values())}
-    return sum(prod(files[file].get_slice(name).get_shape()) for name, file in where.items())
+    layout = TRANSFORMERS.get(from_transformers(read_json(path / "config.json")).architecture)
+    files = TensorFiles(path)
+    counted = (name for name in files.names if layout is None or not layout.is_spare(name))
+    return sum(prod(files.shape(name)) for name in counted)
 
 
 class _Opened(NamedTuple):
     config: LMConfig
     tokenizer: Tokenizer
-    read: Callable[[str], Tensor]  # by the name that transformers uses
-    left: set[str]  # tensors that were not read yet, by the names in the files
+    tensors: Tensors
+    layout: Names
 
 
 def _open_folder(folder: Path) -> _Opened:
-    config = LMConfig.from_transformers(read_json(folder / "config.json"))
+    config = from_transformers(read_json(folder / "config.json"))
     generation = folder / "generation_config.json"
     if generation.exists():  # it may name more end tokens than config.json does
         eos = read_json(generation).get("eos_token_id")
         if eos is not None:
             ids = tuple(eos) if isinstance(eos, list) else (eos,)
             config = replace(config, eos_token_ids=ids)
-    where = _tensor_files(folder)
-    left = set(where)
-    files: dict[Path, Any] = {}
-
-    def read(name: str) -> Tensor:
-        if name not in where:
-            raise ModelError(f"{folder}: the tensor {name} is missing; pull the model again")
-        path = where[name]
-        if path not in files:
-            files[path] = _open_safetensors(path)
-        left.discard(name)
-        tensor: Tensor = files[path].get_tensor(name)
-        return tensor
-
-    return _Opened(config, Tokenizer.from_folder(folder), read, left)
-
-
-def _tensor_files(folder: Path) -> dict[str, Path]:
-    """Which file holds which tensor; found in the order in which transformers looks."""
-    files: Iterable[Path]
-    if (folder / WHOLE).exists():
-        files = [folder / WHOLE]
-    elif (folder / INDEX).exists():
-        index = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(index, dict) or not all(isinstance(f, str) for f in index.values()):
-            raise ModelError(
-                f"{folder / INDEX}: weight_map: must say which file holds which tensor"
-            )
-        files = {folder / file for file in index.values()}
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-    where = {name: path for path in files for name in _open_safetensors(path).keys()}  # noqa: SIM118
-    if not where:
-        raise ModelError(f"{folder}: there is no *.safetensors file in this folder")
-    return where
-
-
-def _open_safetensors(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); pull the model again") from None
+    layout = TRANSFORMERS[config.architecture]
+    return _Opened(config, Tokenizer.from_folder(folder), TensorFiles(folder), layout)
 
 
 def _open_gguf(path: Path) -> _Opened:
-    gguf = GGUF(path)
-    config = LMConfig.from_gguf(gguf.metadata, gguf.tensors)
-    if "rope_freqs.weight" in gguf.tensors:
-        scaling = _llama3_scaling(gguf.load("rope_freqs.weight"), config)
-        config = replace(config, rope_scaling=scaling)
-    left = set(gguf.tensors)
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
-    # GGUF's llama files keep each head's rotary pairs side by side; qwen2 files do not.
-    paired = gguf.metadata["general.architecture"] == "llama"
-
-    def read(name: str) -> Tensor:
-        stem, ending = name.rsplit(".", 1)
-        if stem in _GGUF_TOP:
-            part, stored = "", f"{_GGUF_TOP[stem]}.{ending}"
-        else:
-            _, _, layer, rest = stem.split(".", 3)
-            part = _GGUF_BLOCK[rest]
-            stored = f"blk.{layer}.{part}.{ending}"
-        if stored not in gguf.tensors:
-            raise ModelError(f"{path}: the tensor {stored} is missing; pull the model again")
-        left.discard(stored)
-        tensor = gguf.load(stored)
-        if not paired or len(tensor) != heads.get(part, 0) * config.head_dim:
-            return tensor
-        return _split_pairs(tensor, heads[part])
-
-    return _Opened(config, Tokenizer.from_gguf(gguf.metadata), read, left)
+    tensors = GGUFTensors(path)
+    tokenizer = Tokenizer.from_gguf(tensors.metadata)
+    return _Opened(tensors.config, tokenizer, tensors, tensors.layout)
 
 
-def _llama3_scaling(divisors: Tensor, config: LMConfig) -> dict[str, Any]:
-    """The rope_scaling of Llama 3.1; GGUF keeps only what it divides each frequency by."""
-    scaling = {
-        "rope_type": "llama3",
-        "factor": float(divisors.max()),
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }
-    sizes = config.head_dim, config.rope_theta
-    expected = rotary_frequencies(*sizes) / rotary_frequencies(*sizes, scaling)
-    if divisors.shape != expected.shape or not torch.allclose(divisors, expected, rtol=1e-4):
-        raise ModelError("rope_freqs.weight: only the rope scaling of Llama 3 is supported")
-    return scaling
+def save(
+    net: LM,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write a folder that `AutoModelForCausalLM.from_pretrained` opens unchanged.
 
+    The files are written aside and take their places when all of them are complete; see
+    `models.files.written_whole`.
 
-def _split_pairs(tensor: Tensor, heads: int) -> Tensor:
-    """From (x0 y0 x1 y1 ...) to (x0 x1 ... y0 y1 ...) within each head's rows."""
-    return tensor.view(heads, -1, 2, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
+    Args:
+        net: the network.
+        tokenizer: its tokenizer.
+        folder: where to; made if it does not exist.
+        dtype: of the weights in the files, e.g. torch.float16; None: as they are.
+        max_shard_bytes: most bytes in a file of weights; more of them go into further files.
 
-
-def save(net: LM, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a folder that `AutoModelForCausalLM.from_pretrained` opens unchanged."""
-    folder.mkdir(parents=True, exist_ok=True)
+    Raises:
+        ModelError: the network is none that its architecture in transformers can describe.
+        StorageError: the disk is full or read-only.
+    """
     config = net.config
-    groups = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
+    described = to_transformers(config)
+    written = next(net.parameters()).dtype if dtype is None else dtype
+    described["dtype"] = str(written).removeprefix("torch.")
+    ends = {"bos_token_id": described["bos_token_id"], "eos_token_id": described["eos_token_id"]}
+    with written_whole(folder) as staged:
+        save_tensors(_published(net, dtype), staged, max_shard_bytes=max_shard_bytes)
+        write_json(staged / "config.json", described)
+        write_json(
+            staged / "generation_config.json",
+            {"_from_model_config": True, **{k: v for k, v in ends.items() if v is not None}},
+        )
+        tokenizer.save(staged)
+
+
+def _published(net: LM, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The weights under the names and in the layout of transformers."""
+    config, layout = net.config, TRANSFORMERS[net.config.architecture]
+    heads = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
     state: dict[str, Tensor] = {}
     for name, tensor in net.state_dict().items():
         if name == "head.weight" and config.tie_word_embeddings:
             continue
-        names = published_names(name)
-        sizes = [g * config.head_dim for g in groups] if ".qkv." in name else None
-        parts = tensor.split(sizes or len(tensor) // len(names))
-        state.update(zip(names, (part.contiguous() for part in parts), strict=True))
-    save_file(state, folder / WHOLE, metadata={"format": "pt"})
-    text = json.dumps(config.to_transformers(), indent=2)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    tokenizer.save(folder)
+        parts = layout.parts(name)
+        sizes = [count * config.head_dim for count in heads] if ".qkv." in name else []
+        split = len(parts) > 1
+        rows = tensor.split(sizes or len(tensor) // len(parts)) if split else (tensor,)
+        for part, stored in zip(parts, rows, strict=True):
+            turned = stored.t() if layout.is_transposed(part) else stored
+            state[part] = turned.to("cpu", dtype).contiguous()
+    return state

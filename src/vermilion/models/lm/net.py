@@ -1,11 +1,21 @@
-"""The Llama network (Touvron et al. 2023): RMSNorm, rotary positions, grouped queries, SwiGLU.
+"""A Transformer language model, decoder only: each token sees those before it, and a
+distribution over the next one comes out (Vaswani et al. 2017; Radford et al. 2019).
 
-B batch, T tokens, S tokens in the cache, C hidden size, F feed-forward size, V vocabulary.
+    x = E[ids]                                 an embedding a token
+    x = x + attention(norm(x))                 tokens look at earlier tokens   } in every
+    x = x + feed_forward(norm(x))              each token is thought over      } block
+    logits = W norm(x)                         how likely each token is next
+
+One network serves all families; they differ in the fields of `LMConfig`: GPT-2 and GPT-Neo
+(LayerNorm, learned positions, GELU, biases), Llama, Mistral, Qwen (RMSNorm, rotary positions,
+grouped queries, SwiGLU).
+
+B batch, T tokens, N chosen tokens, C hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
 from torch import Tensor, nn
@@ -13,64 +23,78 @@ from torch.nn import functional as F
 
 from vermilion.models.lm.config import LMConfig
 from vermilion.nn.attention import KeyValueCache, Past, SelfAttention
+from vermilion.nn.feed_forward import FeedForward
 from vermilion.nn.linear import Embedding, Linear
-from vermilion.nn.norm import RMSNorm
-from vermilion.nn.positions import Rotary
+from vermilion.nn.norm import LayerNorm, RMSNorm
+from vermilion.nn.positions import LearnedPositions, Rotary
 
-
-class FeedForward(nn.Module):
-    """SwiGLU (Shazeer 2020, eq. 6): down(silu(gate(x)) * up(x)); gate and up are one matrix."""
-
-    def __init__(self, size: int, inner: int) -> None:
-        super().__init__()
-        self.gate_up = Linear(size, 2 * inner, bias=False)
-        self.down = Linear(inner, size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) → (B, T, C)."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)  # (B, T, F) each
-        y: Tensor = self.down(F.silu(gate) * up)  # (B, T, C)
-        return y
+NORMS = {"rms": RMSNorm, "layer": LayerNorm}
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normalised before and added to the stream."""
+    """Attention and feed-forward, each normalised before and added to the stream.
 
-    def __init__(self, config: LMConfig) -> None:
+    Args:
+        config: of the network.
+        layer: its number, from 0.
+    """
+
+    def __init__(self, config: LMConfig, layer: int) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        norm, size = NORMS[config.norm], config.hidden_size
+        self.layer, self.dropout = layer, config.dropout
+        self.attention_norm = norm(size, config.norm_eps)
         self.attention = SelfAttention(
-            config.hidden_size,
+            size,
             config.num_attention_heads,
             config.num_key_value_heads,
             config.head_dim,
-            qkv_bias=config.attention_bias,
-            out_bias=config.attention_bias and config.architecture == "LlamaForCausalLM",
+            qkv_bias=config.qkv_bias,
+            out_bias=config.out_bias,
+            qk_norm=config.qk_norm,
+            norm_eps=config.norm_eps,
+            scale=config.attention_scale,
+            window=config.window(layer),
+            dropout=config.dropout,
         )
-        self.feed_forward_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.feed_forward = FeedForward(config.hidden_size, config.intermediate_size)
+        self.feed_forward_norm = norm(size, config.norm_eps)
+        self.feed_forward = FeedForward(
+            size,
+            config.intermediate_size,
+            activation=config.activation,
+            gated=config.gated,
+            bias=config.mlp_bias,
+        )
 
-    def forward(self, x: Tensor, **where: Any) -> Tensor:
-        """(B, T, C) → (B, T, C); `where` goes to the attention."""
-        x = x + self.attention(self.attention_norm(x), **where)  # (B, T, C)
-        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x))  # (B, T, C)
-        return y
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor] | None = None, past: Past | None = None
+    ) -> Tensor:
+        """(B, T, C) → (B, T, C); see `SelfAttention.forward`."""
+        seen = self.attention(self.attention_norm(x), angles, past=past, layer=self.layer)
+        x = x + F.dropout(seen, self.dropout, self.training)  # (B, T, C)
+        thought = self.feed_forward(self.feed_forward_norm(x))  # (B, T, C)
+        return x + F.dropout(thought, self.dropout, self.training)  # (B, T, C)
 
 
 class LM(nn.Module):
-    """A decoder-only language model: token ids in, logits of the next token out.
+    """A language model: token ids in, logits of the next token out.
 
     Args:
-        config: its sizes.
+        config: what it is made of.
     """
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding = Embedding(config.vocab_size, config.hidden_size)
-        self.rotary = Rotary(config.head_dim, config.rope_theta, config.rope_scaling)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary: Rotary | None = None
+        self.positions: LearnedPositions | None = None
+        if config.positions == "rotary":
+            self.rotary = Rotary(config.head_dim, config.rope_theta, config.rope_scaling)
+        else:
+            self.positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
+        self.norm = NORMS[config.norm](config.hidden_size, config.norm_eps)
         self.head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.head.weight = self.embedding.weight
@@ -110,14 +134,40 @@ class LM(nn.Module):
         """What the output layer is given, (B, T, C), or (N, C) with `last`; see `forward`."""
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)  # (B, T)
-        angles = self.rotary.angles(positions)  # (B, 1, T, D) twice
         x = self.embedding(ids)  # (B, T, C)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, angles=angles, past=past, layer=layer)  # (B, T, C)
+        if self.positions is not None:
+            x = x + self.positions(positions)  # (B, T, C)
+        angles = None if self.rotary is None else self.rotary.angles(positions)
+        x = F.dropout(x, self.config.dropout, self.training)  # (B, T, C)
+        for block in self.blocks:
+            x = block(x, angles, past)  # (B, T, C)
         if last is not None:
             x = x.flatten(0, 1)[last]  # (N, C)
         normed: Tensor = self.norm(x)  # (B, T, C) or (N, C)
         return normed
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> None:
+        """Draw the first weights of a network that is to be trained, by GPT-2's rule.
+
+        Matrices come from a normal distribution of standard deviation 0.02. What adds to the
+        stream is smaller by sqrt(2 num_hidden_layers), so that the sum over all layers is as
+        large as one (Radford et al. 2019, sec. 2.3). Biases are 0, norms 1.
+
+        Args:
+            seed: the same seed gives the same weights, on every device.
+        """
+        draw = torch.Generator().manual_seed(seed)
+        smaller = 1 / math.sqrt(2 * self.config.num_hidden_layers)
+        for name, weight in self.named_parameters():
+            if name.endswith("bias"):
+                weight.zero_()
+            elif weight.dim() == 1:
+                weight.fill_(1.0)
+            else:
+                adds = name.endswith(("attention.out.weight", "feed_forward.down.weight"))
+                drawn = torch.empty(weight.shape).normal_(0.0, 0.02, generator=draw)
+                weight.copy_(drawn * smaller if adds else drawn)
 
     @property
     def device(self) -> torch.device:

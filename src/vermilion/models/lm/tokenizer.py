@@ -13,8 +13,8 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as FastTokenizer
 
 from vermilion.errors import InputError, ModelError
+from vermilion.models.files import read_json
 from vermilion.models.lm.chat import render
-from vermilion.models.lm.config import read_json
 
 # Token types in GGUF metadata (llama.cpp's llama_token_type).
 _CONTROL, _USER_DEFINED = 3, 4

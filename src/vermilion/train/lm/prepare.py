@@ -18,6 +18,7 @@ from vermilion.data.packed import Encoded, Header, Tokens, pack
 from vermilion.errors import InputError
 from vermilion.models.lm import io
 from vermilion.models.lm.config import LMConfig
+from vermilion.models.lm.families import to_transformers
 from vermilion.models.lm.net import LM
 from vermilion.models.lm.tokenizer import Tokenizer
 from vermilion.models.lm.train_tokenizer import byte_level_bpe, capped, characters
@@ -146,7 +147,7 @@ def prepare(
     config = {
         "format": 1,
         "family": "lm",
-        "model": net.config.to_transformers() if request.base is None else None,
+        "model": to_transformers(net.config) if request.base is None else None,
         "base": None if request.base is None else {"sha256": request.base.sha256},
         "data": {
             "sha256": data_sha256,
