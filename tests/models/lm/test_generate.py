@@ -19,8 +19,9 @@ from tests.tiny import tiny_llama_folder
 from vermilion.errors import InputError, ModelError
 from vermilion.models.lm import generate, grammar, io, sample
 from vermilion.models.lm.generate import Generator, Piece, Request
+from vermilion.models.lm.logits import Row
 from vermilion.models.lm.net import LM
-from vermilion.models.lm.sample import Sampling
+from vermilion.models.lm.sample import Choice, Sampling, choose
 from vermilion.models.lm.tokenizer import Tokenizer
 
 GREEDY = Sampling(temperature=0)
@@ -239,10 +240,10 @@ def test_streamed_noise_is_the_decoded_whole(
     """Random weights write bytes that are no characters; none of the rest may get lost."""
     made: dict[int, int] = {}
 
-    def recorded(*args: Any, step: int, **options: Any) -> sample.Choice:
-        choice = sample.choose(*args, step=step, **options)
-        made[step] = choice.token
-        return choice
+    def recorded(logits: Tensor, rows: list[Row]) -> list[Choice]:
+        choices = choose(logits, rows)
+        made.update({row.step: c.token for row, c in zip(rows, choices, strict=True)})
+        return choices
 
     monkeypatch.setattr(generate, "choose", recorded)
     for seed in range(30):
@@ -342,7 +343,7 @@ def test_any_of_several_end_tokens(folder: Path, net: LM, tokenizer: Tokenizer) 
         ({"ids": []}, InputError, "prompt: it is empty"),
         ({"max_new_tokens": 0}, InputError, "max_new_tokens: must be at least 1"),
         ({"stop": ("x", "")}, InputError, "stop: a stop string is empty"),
-        ({"grammar": "nonsense"}, InputError, "schema: it cannot be used as a grammar"),
+        ({"grammar": "nonsense"}, InputError, "schema, pattern or grammar: it cannot be used"),
         ({"ids": [4, 384]}, ModelError, "do not belong together"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,31 @@ from transformers import (
 )
 
 from vermilion.errors import InputError
-from vermilion.models.lm.sample import TOLERANCE, Sampling, choose, gumbel
+from vermilion.models.lm.logits import Row
+from vermilion.models.lm.sample import TOLERANCE, Choice, Sampling, choose, gumbel
 
 Floats = NDArray[np.float32]
 
 
 def random_logits(size: int, seed: int = 0, spread: float = 1.0) -> Floats:
     return (np.random.default_rng(seed).normal(size=size) * spread).astype(np.float32)
+
+
+def choice_of(
+    logits: Floats,
+    sampling: Sampling,
+    *,
+    step: int = 0,
+    seen: Sequence[int] = (0,),
+    allowed: NDArray[np.bool_] | None = None,
+    tolerance: float = TOLERANCE,
+) -> Choice:
+    """The choice after a prompt and `step` new tokens, all of them `seen`."""
+    row = Row(sampling, [*seen, *([seen[0]] * step)], tolerance=tolerance)
+    row.prompt_length = len(seen)
+    row.allowed = allowed
+    (choice,) = choose(torch.from_numpy(logits.astype(np.float32))[None], [row])
+    return choice
 
 
 def reference(logits: Floats, sampling: Sampling, seen: list[int] | None = None) -> Floats:
@@ -75,7 +94,7 @@ def test_draws_have_the_distribution_of_transformers(settings: dict[str, Any]) -
     counts = np.zeros(12)
     for seed in range(draws):
         sampling = Sampling(**settings, seed=seed)
-        counts[choose(logits, sampling, step=seed % 3, seen=np.array(seen)).token] += 1
+        counts[choice_of(logits, sampling, step=seed % 3, seen=seen).token] += 1
     assert set(np.flatnonzero(counts)) == set(np.flatnonzero(expected))
     assert chi_square(counts, expected * draws) < critical(np.count_nonzero(expected) - 1)
 
@@ -97,7 +116,7 @@ def test_one_seed_draws_every_step_anew() -> None:
     expected = np.exp(logits) / np.exp(logits).sum() * 6000
     counts = np.zeros(6)
     for step in range(6000):
-        counts[choose(logits, Sampling(seed=0), step=step).token] += 1
+        counts[choice_of(logits, Sampling(seed=0), step=step).token] += 1
     assert chi_square(counts, expected) < critical(5)
 
 
@@ -107,7 +126,7 @@ def test_only_what_transformers_keeps(settings: dict[str, Any], size: int) -> No
     for seed in range(100):
         sampling, logits = Sampling(**settings, seed=seed), random_logits(size, seed, spread=3)
         scores = reference(logits, sampling)
-        choice = choose(logits, sampling, step=0, seen=np.array([0]))
+        choice = choice_of(logits, sampling, step=0, seen=[0])
         assert scores[choice.token] > -np.inf
         logprobs = torch.from_numpy(logits).log_softmax(-1)
         assert choice.logprob == pytest.approx(float(logprobs[choice.token]), abs=1e-4)
@@ -117,22 +136,22 @@ def test_temperature_0_takes_the_likeliest() -> None:
     for seed in range(50):
         logits = random_logits(100, seed)
         sampling = Sampling(temperature=0, top_k=3, top_p=0.5, min_p=0.9, seed=seed)
-        choice = choose(logits, sampling, step=0)
+        choice = choice_of(logits, sampling, step=0)
         assert choice.token == logits.argmax()
         assert choice.certain == (logits.max() - np.sort(logits)[-2] > TOLERANCE)
 
 
 def test_the_smallest_temperature_is_greedy() -> None:
     logits = random_logits(100)
-    assert choose(logits, Sampling(temperature=1e-9), step=0).token == logits.argmax()
+    assert choice_of(logits, Sampling(temperature=1e-9), step=0).token == logits.argmax()
 
 
 def test_ties_are_uncertain() -> None:
-    assert not choose(np.array([1, 1, 0], np.float32), Sampling(temperature=0), step=0).certain
+    assert not choice_of(np.array([1, 1, 0], np.float32), Sampling(temperature=0), step=0).certain
     nearly = np.array([1, 1 + TOLERANCE / 2, 0], np.float32)
-    assert not choose(nearly, Sampling(temperature=0), step=0).certain
+    assert not choice_of(nearly, Sampling(temperature=0), step=0).certain
     clearly = np.array([1, 1 + TOLERANCE * 2, 0], np.float32)
-    assert choose(clearly, Sampling(temperature=0), step=0).certain
+    assert choice_of(clearly, Sampling(temperature=0), step=0).certain
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -148,9 +167,9 @@ def test_no_noise_changes_a_certain_choice(
         logits = np.round(draw.normal(size=20) * 2) / 2 + draw.uniform(-2, 2, 20) * TOLERANCE
         noise = draw.choice([-0.49, 0.49], 20) * TOLERANCE
         values = settings | ({} if temperature is None else {"temperature": temperature})
-        sampling, seen = Sampling(**values, seed=seed), np.array([2, 3, 5])
-        plain = choose(logits.astype(np.float32), sampling, step=0, seen=seen)
-        noisy = choose((logits + noise).astype(np.float32), sampling, step=0, seen=seen)
+        sampling, seen = Sampling(**values, seed=seed), [2, 3, 5]
+        plain = choice_of(logits.astype(np.float32), sampling, step=0, seen=seen)
+        noisy = choice_of((logits + noise).astype(np.float32), sampling, step=0, seen=seen)
         changed[plain.certain] += plain.token != noisy.token
     assert changed[True] == 0
     if temperature == 0:
@@ -163,11 +182,11 @@ def test_what_top_p_only_just_keeps_is_uncertain(top_p: float) -> None:
     tokens: dict[bool, set[int]] = {True: set(), False: set()}
     for seed in range(200):
         sampling = Sampling(top_p=top_p, seed=seed)
-        plain = choose(logits.astype(np.float32), sampling, step=0)
+        plain = choice_of(logits.astype(np.float32), sampling, step=0)
         tokens[plain.certain].add(plain.token)
         for change in (-0.49, 0.49):
             moved = logits + np.array([change * TOLERANCE, 0, 0])
-            other = choose(moved.astype(np.float32), sampling, step=0)
+            other = choice_of(moved.astype(np.float32), sampling, step=0)
             assert other.token == plain.token or not plain.certain
     assert tokens[True] == {0}
     assert tokens[False]
@@ -176,7 +195,7 @@ def test_what_top_p_only_just_keeps_is_uncertain(top_p: float) -> None:
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_nearly_all_choices_are_certain(settings: dict[str, Any]) -> None:
     certain = [
-        choose(random_logits(2000, seed), Sampling(**settings, seed=seed), step=0).certain
+        choice_of(random_logits(2000, seed), Sampling(**settings, seed=seed), step=0).certain
         for seed in range(400)
     ]
     assert np.mean(certain) > 0.98
@@ -187,25 +206,25 @@ def test_a_grammar_takes_away_tokens() -> None:
     allowed[[2, 6]] = True
     for settings in SETTINGS:
         tokens = {
-            choose(logits, Sampling(**settings, seed=s), step=0, allowed=allowed).token
+            choice_of(logits, Sampling(**settings, seed=s), step=0, allowed=allowed).token
             for s in range(60)
         }
         assert tokens <= {2, 6}
-    greedy = choose(logits, Sampling(temperature=0), step=0, allowed=allowed)
+    greedy = choice_of(logits, Sampling(temperature=0), step=0, allowed=allowed)
     assert greedy.token == max((2, 6), key=lambda i: logits[i])
     allowed[6] = False
-    only = choose(logits, Sampling(temperature=0), step=0, allowed=allowed)
+    only = choice_of(logits, Sampling(temperature=0), step=0, allowed=allowed)
     assert (only.token, only.certain) == (2, True)
     assert only.logprob == pytest.approx(float(torch.from_numpy(logits).log_softmax(-1)[2]))
     with pytest.raises(InputError, match="leaves no token"):
-        choose(logits, Sampling(), step=0, allowed=np.zeros(10, bool))
+        choice_of(logits, Sampling(), step=0, allowed=np.zeros(10, bool))
 
 
 def test_logits_are_left_as_they_are() -> None:
     logits = random_logits(30)
     before = logits.copy()
     for settings in SETTINGS:
-        choose(logits, Sampling(**settings), step=0, seen=np.arange(9), allowed=np.ones(30, bool))
+        choice_of(logits, Sampling(**settings), step=0, seen=range(9), allowed=np.ones(30, bool))
     np.testing.assert_array_equal(logits, before)
 
 

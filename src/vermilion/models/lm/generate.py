@@ -6,17 +6,17 @@ B sequences in the batch, T tokens, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from llguidance import LLMatcher
-from numpy.typing import NDArray
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from vermilion.errors import InputError, ModelError
+from vermilion.models.lm import grammar, sample
+from vermilion.models.lm.logits import LogitsHook, Row
 from vermilion.models.lm.net import LM
 from vermilion.models.lm.sample import Choice, Sampling, choose
 from vermilion.models.lm.tokenizer import Tokenizer
@@ -32,14 +32,18 @@ class Request:
         sampling: how each token is chosen.
         max_new_tokens: at least 1.
         stop: strings that end the text, none empty; they are not part of it.
-        grammar: of llguidance, that the new text has to follow; None: free.
+        stop_token_ids: tokens that end the text, besides the model's own.
+        grammar: that the new text has to follow, see `grammar`; None: free.
+        hooks: change the logits before each choice, see `logits.LogitsHook`.
     """
 
     ids: Sequence[int]
     sampling: Sampling
     max_new_tokens: int = 256
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
     grammar: str | None = None
+    hooks: tuple[LogitsHook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Piece:
         finish: None, "stop" (the model or a stop string ended it) or "length".
         tokens: number of tokens made so far.
         logprob: sum of their log-probabilities.
+        choices: those made since the piece before, where `Sampling.logprobs` is not None.
     """
 
     index: int
@@ -59,6 +64,7 @@ class Piece:
     finish: str | None
     tokens: int
     logprob: float
+    choices: tuple[Choice, ...] = ()
 
 
 _FIRST_ROOM = 128  # new tokens
@@ -112,12 +118,13 @@ class _Sequence:
     request: Request
     text: _Text
     matcher: LLMatcher | None
-    ids: list[int]
+    row: Row
     logprob: float = 0.0
+    choices: list[Choice] = field(default_factory=list)
 
     @property
-    def made(self) -> int:
-        return len(self.ids) - len(self.request.ids)
+    def ids(self) -> list[int]:
+        return self.row.ids
 
 
 class Generator:
@@ -158,7 +165,8 @@ class Generator:
                 sequence = waiting.pop()
                 logits = self._prefill(sequence, active, cache)
                 active.append(sequence)
-                yield from self._advance(active, len(active) - 1, logits, cache)
+                (choice,) = self._choose([sequence], logits)
+                yield from self._advance(active, len(active) - 1, choice, cache)
             yield from self._decode(active, cache)
 
     def _check(self, request: Request) -> None:
@@ -179,20 +187,27 @@ class Generator:
             raise InputError("stop: a stop string is empty; leave it out")
         if request.max_new_tokens < 1:
             raise InputError(f"max_new_tokens: must be at least 1 (found {request.max_new_tokens})")
+        least = request.sampling.min_new_tokens
+        if least > request.max_new_tokens:
+            raise InputError(
+                f"min_new_tokens: {least} is more than max_new_tokens, {request.max_new_tokens};"
+                " lower the one or raise the other"
+            )
 
     def _start(self, index: int, request: Request) -> _Sequence:
         matcher = None
         if request.grammar is not None:
-            matcher = LLMatcher(self.tokenizer.grammar_tokenizer, request.grammar)
-            if matcher.is_error():
-                reason = matcher.get_error().strip().partition("\n")[0]
-                raise InputError(f"schema: it cannot be used as a grammar: {reason}")
-        text = _Text(self.tokenizer, request.stop)
-        return _Sequence(index, request, text, matcher, list(request.ids))
+            matcher = grammar.start(self.tokenizer, request.grammar)
+        row = Row(
+            request.sampling,
+            request.ids,
+            ends=self._eos | set(request.stop_token_ids),
+            hooks=request.hooks,
+            tolerance=sample.TOLERANCE,
+        )
+        return _Sequence(index, request, _Text(self.tokenizer, request.stop), matcher, row)
 
-    def _prefill(
-        self, new: _Sequence, active: list[_Sequence], cache: KeyValueCache
-    ) -> NDArray[np.float32]:
+    def _prefill(self, new: _Sequence, active: list[_Sequence], cache: KeyValueCache) -> Tensor:
         """Compute the prompt in the next free row; a beginning shared with a row is copied."""
         row, shared, source = len(active), 0, -1
         for i, other in enumerate(active):
@@ -204,10 +219,8 @@ class Generator:
             cache.copy_row(source, row, shared)
         ids = torch.tensor([new.ids[shared:]], device=self.net.device)  # (1, T)
         positions = torch.arange(shared, len(new.ids), device=self.net.device)[None]  # (1, T)
-        logits: NDArray[np.float32]
         past = cache.at(positions, first_row=row)
-        (logits,) = self._logits(ids, positions=positions, past=past)
-        return logits
+        return self._logits(ids, positions=positions, past=past)  # (1, V)
 
     def _decode(self, active: list[_Sequence], cache: KeyValueCache) -> Iterator[Piece]:
         """One token for every sequence in the batch."""
@@ -218,34 +231,33 @@ class Generator:
             cache.grow(2 * longest)
         ids = torch.tensor([[s.ids[-1]] for s in active], device=self.net.device)  # (B, 1)
         positions = torch.tensor([[len(s.ids) - 1] for s in active], device=self.net.device)
-        rows = self._logits(ids, positions=positions, past=cache.at(positions))  # (B, V)
+        logits = self._logits(ids, positions=positions, past=cache.at(positions))  # (B, V)
+        choices = self._choose(active, logits)
         # From the last row to the first: when a sequence leaves, the last takes its row.
         for row in reversed(range(len(active))):
-            yield from self._advance(active, row, rows[row], cache)
+            yield from self._advance(active, row, choices[row], cache)
 
-    def _logits(self, ids: Tensor, **where: Any) -> NDArray[np.float32]:
+    def _logits(self, ids: Tensor, **where: Any) -> Tensor:
         """(B, T) → (B, V), after the last token."""
         # Not around the loop: between two pieces it would hold in the caller's code as well.
         with torch.inference_mode():
             batch, tokens = ids.shape
             last = torch.arange(1, batch + 1, device=ids.device) * tokens - 1  # (B,)
             logits: Tensor = self.net(ids, last=last, **where)  # (B, V)
-            rows: NDArray[np.float32] = logits.cpu().numpy()
-        if not np.isfinite(rows.max()):
-            raise ModelError("the model's logits are not finite; its weights are broken")
-        return rows
+        return logits
 
     def _advance(
         self,
         active: list[_Sequence],
         row: int,
-        logits: NDArray[np.float32],
+        choice: Choice,
         cache: KeyValueCache,
     ) -> Iterator[Piece]:
-        """Choose the next token of one row; let the sequence go when it is its last."""
+        """Take the next token of one row; let the sequence go when it is its last."""
         sequence = active[row]
-        choice = self._choose(sequence, logits)
-        sequence.ids.append(choice.token)
+        sequence.row.append(choice.token)
+        if sequence.request.sampling.logprobs is not None:
+            sequence.choices.append(choice)
         sequence.logprob += choice.logprob
         text, finish = self._read(sequence, choice.token)
         if finish is not None:
@@ -255,35 +267,36 @@ class Generator:
                 active[row] = active[last]
             active.pop()
         if text or finish is not None:
-            yield Piece(sequence.index, text, finish, sequence.made, sequence.logprob)
+            choices, sequence.choices = tuple(sequence.choices), []
+            made = sequence.row.step
+            yield Piece(sequence.index, text, finish, made, sequence.logprob, choices)
 
-    def _choose(self, sequence: _Sequence, logits: NDArray[np.float32]) -> Choice:
-        sampling, step = sequence.request.sampling, sequence.made
-        seen = np.unique(sequence.ids) if sampling.repetition_penalty != 1 else None
-        allowed = None
-        if sequence.matcher is not None:
-            mask = np.frombuffer(sequence.matcher.compute_bitmask(), dtype=np.uint8)
-            allowed = np.unpackbits(mask, bitorder="little")[: len(logits)].astype(bool)
-            allowed = np.pad(allowed, (0, len(logits) - len(allowed)))
-        choice = choose(logits, sampling, step=step, seen=seen, allowed=allowed)
-        if not choice.certain:
-            alone = self._logits(torch.tensor([sequence.ids], device=self.net.device))[0]
-            choice = choose(alone, sampling, step=step, seen=seen, allowed=allowed)
-        if sequence.matcher is not None and not sequence.matcher.consume_token(choice.token):
-            raise ModelError(f"the grammar failed: {sequence.matcher.get_error()}")
-        return choice
+    def _choose(self, sequences: Sequence[_Sequence], logits: Tensor) -> list[Choice]:
+        """The next token of each sequence; logits are (B, V)."""
+        led = [(s, s.matcher) for s in sequences if s.matcher is not None]
+        if led:
+            masks = grammar.allowed([m for _, m in led], self.tokenizer, logits.shape[1])
+            for (sequence, _), mask in zip(led, masks, strict=True):
+                sequence.row.allowed = mask
+        choices = choose(logits, [s.row for s in sequences])
+        for i, sequence in enumerate(sequences):
+            if not choices[i].certain:
+                alone = self._logits(torch.tensor([sequence.ids], device=self.net.device))
+                (choices[i],) = choose(alone, [sequence.row])
+        return choices
 
     def _read(self, sequence: _Sequence, token: int) -> tuple[str, str | None]:
         """The new text of a sequence, and why it ends here, if it does."""
-        if token in self._eos:
+        complete = sequence.matcher is not None and grammar.follow(sequence.matcher, token)
+        if token in sequence.row.ends:
             return sequence.text.rest(), "stop"
         text, stopped = sequence.text.add(token)
         if stopped:
             return text, "stop"
-        if sequence.matcher is not None and sequence.matcher.is_stopped():
+        if complete:
             return text + sequence.text.rest(), "stop"
         context = self.net.config.max_position_embeddings
-        if sequence.made >= sequence.request.max_new_tokens or len(sequence.ids) >= context:
+        if sequence.row.step >= sequence.request.max_new_tokens or len(sequence.ids) >= context:
             return text + sequence.text.rest(), "length"
         return text, None
 

@@ -1,20 +1,24 @@
-"""Choosing the next token. V vocabulary.
+"""Choosing the next token. B texts in the batch, V vocabulary, K tokens that are considered.
 
 One seed gives one text, whatever else is in the batch. Two things make it so. The noise of a
 choice is a hash of (seed, step, token), not a draw from a generator whose state depends on
-what was drawn before. And since a network's logits differ in their last digits with the
-shape of the batch, a choice also tells whether such a difference could have changed it; the
-caller then decides it again from logits that were computed for that text alone.
+what was drawn before. And where a network's logits differ in their last digits with the shape
+of the batch, a choice also tells whether such a difference could have changed it; the caller
+then decides it again from logits that were computed for that text alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from vermilion.errors import InputError
+from vermilion.errors import InputError, ModelError
+from vermilion.models.lm.logits import Row, leaders, process
 
 # How far the gap between two logits may lie from that of another batch shape. On SmolLM2-135M in
 # float32 the largest change of a gap that was seen is 1.3e-4; one choice in a few hundred is
@@ -22,6 +26,8 @@ from vermilion.errors import InputError
 TOLERANCE = 5e-4
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +41,15 @@ class Sampling:
             (Holtzman et al. 2020).
         min_p: in [0, 1], keep tokens with at least this share of the likeliest one's
             probability.
-        repetition_penalty: > 0; logits of tokens already in the text are divided by it when
-            positive and multiplied when negative (Keskar et al. 2019).
+        repetition_penalty: > 0; logits of tokens already in the text, its prompt included, are
+            divided by it when positive and multiplied when negative (Keskar et al. 2019).
+        presence_penalty: taken off the logits of tokens that the new text has; OpenAI's.
+        frequency_penalty: taken off for each time that the new text has them; OpenAI's.
+        no_repeat_ngram_size: no run of that many tokens comes twice, the prompt's included;
+            0: any may.
+        min_new_tokens: the text does not end by itself before; a stop string still ends it.
+        logprobs: how many of the likeliest tokens to tell with each choice, with their
+            log-probabilities; None or 0: none.
         seed: 0 <= seed < 2**63.
 
     Raises:
@@ -48,165 +61,241 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    min_new_tokens: int = 0
+    logprobs: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         bounds = {
-            "temperature": (self.temperature >= 0, "at least 0"),
+            "temperature": (0 <= self.temperature < np.inf, "at least 0"),
             "top_k": (self.top_k >= 0, "at least 0"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "min_p": (0 <= self.min_p <= 1, "between 0 and 1"),
-            "repetition_penalty": (self.repetition_penalty > 0, "above 0"),
+            "repetition_penalty": (0 < self.repetition_penalty < np.inf, "above 0"),
+            "presence_penalty": (abs(self.presence_penalty) < np.inf, "a finite number"),
+            "frequency_penalty": (abs(self.frequency_penalty) < np.inf, "a finite number"),
+            "no_repeat_ngram_size": (self.no_repeat_ngram_size >= 0, "at least 0"),
+            "min_new_tokens": (self.min_new_tokens >= 0, "at least 0"),
+            "logprobs": (0 <= (self.logprobs or 0) <= 100, "between 0 and 100"),
             "seed": (0 <= self.seed < 2**63, "between 0 and 2**63 - 1"),
         }
         for name, (good, rule) in bounds.items():
             if not good:
                 raise InputError(f"{name}: must be {rule} (found {getattr(self, name)!r})")
 
+    @property
+    def cut(self) -> bool:
+        """Whether some tokens are too unlikely to be drawn."""
+        return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1 or self.min_p > 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A chosen token, its log-probability under the model itself, and whether it is certain."""
+    """A chosen token.
+
+    Attributes:
+        token: its id.
+        logprob: its log-probability under the model itself, before anything was applied.
+        certain: whether differences below the row's tolerance could not have changed it.
+        top: `Sampling.logprobs` tokens that the model finds likeliest, and their
+            log-probabilities, falling.
+    """
 
     token: int
     logprob: float
     certain: bool
+    top: tuple[tuple[int, float], ...] = ()
 
 
-def choose(
-    logits: Floats,
-    sampling: Sampling,
-    *,
-    step: int,
-    seen: NDArray[np.int64] | None = None,
-    allowed: NDArray[np.bool_] | None = None,
-) -> Choice:
-    """Choose the next token of one text.
+def choose(logits: Tensor, rows: Sequence[Row]) -> list[Choice]:
+    """Choose the next token of each text; the texts do not influence one another.
 
     Args:
-        logits: (V,), float32.
-        sampling: how to choose.
-        step: number of tokens chosen before, part of the noise's key.
-        seen: ids of the tokens in the text so far, for the repetition penalty.
-        allowed: True where a grammar lets a token stand, (V,); None allows all.
+        logits: (B, V), float32; left as they are.
+        rows: the B texts. The tokens are not appended to them.
 
     Raises:
-        InputError: no token is allowed.
+        InputError: a grammar or a ban leaves no token.
+        ModelError: the logits are not numbers.
     """
-    scores, slack = logits, TOLERANCE
-    if seen is not None and sampling.repetition_penalty != 1:
-        scores = logits.copy()
-        slack *= max(sampling.repetition_penalty, 1 / sampling.repetition_penalty)
-        values, penalty = scores[seen], np.float32(sampling.repetition_penalty)
-        scores[seen] = np.where(values < 0, values * penalty, values / penalty)
-    if allowed is not None:
-        if not allowed.any():
+    with torch.inference_mode():
+        tokens, certain = _decide(process(logits, rows), rows)
+        # Not logsumexp, whose last digits depend on how many rows there are.
+        own = torch.log_softmax(logits, 1)  # (B, V)
+        chosen = torch.from_numpy(tokens).to(logits.device)[:, None]
+        logprobs = own.gather(1, chosen)[:, 0].tolist()
+        tops = _likeliest(own, rows)
+    return [
+        Choice(int(token), logprob, bool(sure), tops.get(i, ()))
+        for i, (token, logprob, sure) in enumerate(zip(tokens, logprobs, certain, strict=True))
+    ]
+
+
+def _likeliest(own: Tensor, rows: Sequence[Row]) -> dict[int, tuple[tuple[int, float], ...]]:
+    """By number of the row: its likeliest tokens, where they are asked for."""
+    counts = {i: row.sampling.logprobs for i, row in enumerate(rows) if row.sampling.logprobs}
+    if not counts:
+        return {}
+    most = min(own.shape[1], max(counts.values()))
+    values, ids = leaders(own[list(counts)], most)  # (N, K) each
+    return {
+        i: tuple(zip(ids[n, :count].tolist(), values[n, :count].tolist(), strict=True))
+        for n, (i, count) in enumerate(counts.items())
+    }
+
+
+# Rows are decided on their likeliest tokens alone where top_k is not above this.
+_FEW = 256
+_SPARE = 16  # tokens above top_k, for those that tie with the last, or nearly so
+
+
+def _decide(scores: Tensor, rows: Sequence[Row]) -> tuple[Ids, NDArray[np.bool_]]:
+    """The chosen tokens, (B,), and whether they are certain, (B,)."""
+    size = scores.shape[1]
+    wanted = np.array([_wanted(row.sampling, size) for row in rows])
+    count = min(size, _SPARE + int(wanted.max(where=wanted <= _FEW, initial=2)))
+    values, ids = leaders(scores, count)  # (B, K) each
+    _check(values[:, 0], rows)
+    tokens, certain = _draw(values, ids, rows)
+    if count < size:
+        # Rows of which tokens further down may count as well.
+        last = values[np.arange(len(rows)), np.minimum(wanted, count) - 1]
+        slack = np.array([_slack(row) for row in rows])
+        deep = (wanted > _FEW) | (values[:, -1] >= last - slack)
+        for i in np.flatnonzero(deep).tolist():
+            alone, all_ids = _everything(scores[i], rows[i].sampling)
+            tokens[i : i + 1], certain[i : i + 1] = _draw(alone, all_ids, rows[i : i + 1])
+    return tokens, certain
+
+
+def _check(best: Floats, rows: Sequence[Row]) -> None:
+    """See that there is a best score, (B,), in each row."""
+    if np.isnan(best).any() or np.isposinf(best).any():
+        raise ModelError("the model's logits are not finite; its weights are broken")
+    for row in np.array(rows)[np.isneginf(best)]:
+        if row.allowed is not None:
             raise InputError("the grammar leaves no token to go on with; simplify the schema")
-        scores = np.where(allowed, scores, -np.inf).astype(np.float32)
-    ids = _leaders(scores, sampling, slack)
+        raise InputError("no_repeat_ngram_size: it leaves no token to go on with; make it larger")
+
+
+def _wanted(sampling: Sampling, size: int) -> int:
+    """How many of the likeliest tokens decide."""
     if sampling.temperature == 0:
-        token, margin = _best(ids, scores[ids])
-        certain = margin > slack
-    else:
-        token, certain = _draw(ids, scores[ids], sampling, step, slack)
-    return Choice(token, float(logits[token] - _logsumexp(logits)), certain)
+        return min(2, size)
+    return min(sampling.top_k, size) if sampling.top_k > 0 else size
 
 
-def _leaders(scores: Floats, sampling: Sampling, slack: float) -> NDArray[np.int64]:
-    """Ids that can be chosen at all, a superset: the top k, with those that tie or nearly so."""
-    wanted = sampling.top_k if sampling.temperature > 0 else 2
-    if wanted == 0 or wanted >= len(scores):
-        return np.flatnonzero(scores > -np.inf)
-    least = np.partition(scores, -wanted)[-wanted]
-    return np.flatnonzero((scores >= least - slack) & (scores > -np.inf))
+def _slack(row: Row) -> float:
+    """How far gaps between scores may be off."""
+    penalty = row.sampling.repetition_penalty
+    return row.tolerance * max(penalty, 1 / penalty)
 
 
-def _draw(
-    ids: NDArray[np.int64], scores: Floats, sampling: Sampling, step: int, slack: float
-) -> tuple[int, bool]:
-    """The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014): argmax of score plus noise."""
-    scaled = scores.astype(np.float64) / sampling.temperature
-    slack /= sampling.temperature
-    loose = exact = strict = -np.inf
-    if sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0:
-        falling = np.sort(scaled)[::-1]
-        mass = np.exp(falling - falling[0]).cumsum()
-        loose, exact, strict = (_cutoff(falling, mass, sampling, s) for s in (slack, 0.0, -slack))
-        candidates = scaled >= loose
-        ids, scaled = ids[candidates], scaled[candidates]
-    noisy = scaled + gumbel(sampling.seed, step, ids)
-    token = int(ids[np.where(scaled >= exact, noisy, -np.inf).argmax()])
-    rival, margin = _best(ids, noisy)
-    certain = token == rival and margin > slack and scaled[noisy.argmax()] >= strict
-    return token, bool(certain)
+def _everything(scores: Tensor, sampling: Sampling) -> tuple[Floats, Ids]:
+    """All tokens of one row that can be chosen, (1, K) each; sorted where that is needed."""
+    values: Floats = scores.cpu().numpy()
+    ids = np.flatnonzero(values > -np.inf)
+    values = values[ids]
+    if sampling.cut:
+        order = np.argsort(-values, kind="stable")
+        values, ids = values[order], ids[order]
+    return values[None], ids[None]
+
+
+def _draw(values: Floats, ids: Ids, rows: Sequence[Row]) -> tuple[Ids, NDArray[np.bool_]]:
+    """The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014): argmax of score plus noise.
+
+    Args:
+        values: scores, (B, K), falling, -inf for what cannot be chosen.
+        ids: their tokens; of equal scores the smaller first.
+        rows: the B texts.
+
+    Returns:
+        The tokens, (B,), and whether they are certain, (B,).
+    """
+    samplings = [row.sampling for row in rows]
+    greedy = np.array([[s.temperature == 0] for s in samplings])  # (B, 1)
+    scale = np.array([[s.temperature or 1.0] for s in samplings])  # (B, 1)
+    slack = np.array([[_slack(row)] for row in rows]) / scale  # (B, 1)
+    scaled = values.astype(np.float64) / scale
+    seeds = np.array([[s.seed] for s in samplings])
+    steps = np.array([[row.step] for row in rows])
+    noisy = np.where(greedy, scaled, scaled + gumbel(seeds, steps, ids))  # (B, K)
+    loose = exact = strict = np.full(greedy.shape, -np.inf)
+    if any(s.cut for s in samplings):
+        mass = np.exp(scaled - scaled[:, :1]).cumsum(1)
+        cuts = [_cutoff(scaled, mass, samplings, slack, side) for side in (1, 0, -1)]
+        loose, exact, strict = (np.where(greedy, -np.inf, cut) for cut in cuts)
+    noisy = np.where(scaled >= loose, noisy, -np.inf)
+    chosen = np.where(scaled >= exact, noisy, -np.inf).argmax(1)  # (B,)
+    rival, each = noisy.argmax(1), np.arange(len(rows))
+    best = noisy[each, rival]
+    sure = (chosen == rival) & (scaled[each, rival] >= strict[:, 0])
+    noisy[each, rival] = -np.inf
+    margin = best - noisy.max(1)
+    return ids[each, chosen], (slack[:, 0] == 0) | (sure & (margin > slack[:, 0]))
 
 
 def _cutoff(
-    falling: NDArray[np.float64], mass: NDArray[np.float64], sampling: Sampling, slack: float
-) -> float:
-    """The score from which on top_k, top_p and min_p, in that order, keep a token.
-
-    With slack > 0 they might keep any token from there on, were the gaps between the scores
-    off by that much; with slack < 0 they would keep all of them even so.
+    falling: Doubles, mass: Doubles, samplings: Sequence[Sampling], slack: Doubles, side: int
+) -> Doubles:
+    """The scores from which on top_k, top_p and min_p, in that order, keep a token, (B, 1).
 
     Args:
-        falling: all scores, the highest first, float64.
-        mass: of each token and the likelier ones together; in any unit.
-        sampling: the three limits.
-        slack: see above; 0 gives the cutoff of these very scores.
+        falling: scores by temperature, (B, K), the highest first.
+        mass: of each token and the likelier ones together, (B, K); in any unit.
+        samplings: the limits of the B rows.
+        slack: how far the gaps between the scores may be off, (B, 1).
+        side: 0 gives the cutoff of these very scores; with 1 they might keep any token from
+            there on, were they off by the slack; with -1 they would keep all of them even so.
     """
+    size, off = falling.shape[1], side * slack
 
-    def after(count: int) -> float:
-        """The cutoff that keeps the first `count` tokens."""
-        if slack >= 0:
-            return float(falling[count - 1]) - slack
-        return float(falling[count]) - slack if count < len(falling) else -np.inf
+    def after(count: NDArray[np.intp]) -> Doubles:
+        """The cutoff that keeps the first `count` tokens, (B, 1)."""
+        if side >= 0:
+            return np.take_along_axis(falling, count - 1, 1) - off
+        below = np.take_along_axis(falling, np.minimum(count, size - 1), 1) - off
+        return np.where(count < size, below, -np.inf)
 
-    cutoff = -np.inf
-    if 0 < sampling.top_k < len(falling):
-        cutoff = after(sampling.top_k)
-    if sampling.top_p < 1:
-        total = mass[max(1, int((falling >= cutoff).sum())) - 1]  # of what top_k keeps
-        # A token stays while the likelier ones do not reach top_p without it.
-        count = 1 + int(np.searchsorted(mass[:-1], sampling.top_p * np.exp(slack) * total))
-        cutoff = max(cutoff, after(count))
-    if sampling.min_p > 0:
-        least = float(falling[0]) + float(np.log(sampling.min_p)) - slack
-        cutoff = max(cutoff, min(after(1), least))  # the likeliest always stays
-    return cutoff
-
-
-def _best(ids: NDArray[np.int64], values: NDArray[np.floating]) -> tuple[int, float]:
-    """The id with the highest value, and how far the second lies below it."""
-    winner = int(values.argmax())
-    rest = np.delete(values, winner)
-    margin = float(values[winner] - rest.max()) if len(rest) else np.inf
-    return int(ids[winner]), margin
+    top_k = np.array([[s.top_k] for s in samplings])
+    top_p = np.array([[s.top_p] for s in samplings])
+    min_p = np.array([[s.min_p] for s in samplings])
+    possible = (falling > -np.inf).sum(1, keepdims=True)
+    limited = (top_k > 0) & (top_k < possible)
+    cutoff = np.where(limited, after(np.where(limited, top_k, 1)), -np.inf)
+    kept = np.maximum(1, (falling >= cutoff).sum(1, keepdims=True))
+    total = np.take_along_axis(mass, kept - 1, 1)  # of what top_k keeps
+    # A token stays while the likelier ones do not reach top_p without it.
+    count = 1 + (mass[:, :-1] < top_p * np.exp(off) * total).sum(1, keepdims=True)
+    cutoff = np.where(top_p < 1, np.maximum(cutoff, after(count)), cutoff)
+    with np.errstate(divide="ignore"):
+        least = falling[:, :1] + np.log(min_p) - off  # -inf for min_p 0
+    first = after(np.ones_like(count))  # the likeliest always stays
+    return np.where(min_p > 0, np.maximum(cutoff, np.minimum(first, least)), cutoff)
 
 
-def _logsumexp(logits: Floats) -> float:
-    top = logits.max()
-    return float(top + np.log(np.exp(logits - top).sum()))
-
-
-def gumbel(seed: int, step: int, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+def gumbel(seed: int | Ids, step: int | Ids, ids: Ids) -> Doubles:
     """Standard Gumbel noise that depends on its arguments only.
 
     The uniform numbers beneath it are SplitMix64 hashes (Steele et al. 2014) of the seed,
     the step and each id.
 
     Args:
-        seed: of the text.
-        step: number of the choice within the text.
-        ids: tokens to draw for, (N,).
+        seed: of the text; one number, or an array of a shape that goes with that of `ids`.
+        step: number of the choice within the text; likewise.
+        ids: tokens to draw for.
 
     Returns:
-        (N,), float64.
+        Noise in the shape of `ids`, float64.
     """
-    key = _mix(_mix(np.array([seed], np.uint64)) + np.uint64(step))
+    key = _mix(_mix(np.atleast_1d(seed).astype(np.uint64)) + np.asarray(step, np.uint64))
     bits = _mix(key ^ _mix(ids.astype(np.uint64)))
     uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) / 2.0**52  # never 0 nor 1
-    noise: NDArray[np.float64] = -np.log(-np.log(uniform))
+    noise: Doubles = -np.log(-np.log(uniform))
     return noise
 
 
