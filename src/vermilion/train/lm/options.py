@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from vermilion.models.lm.config import LMConfig
+from vermilion.models.lm.families import FAMILIES
 from vermilion.train import options
 from vermilion.train.options import Training, about
 
@@ -15,7 +16,8 @@ class Shape:
     """Sizes of a new language model, in the words of transformers' config.json."""
 
     architecture: Annotated[
-        Literal["LlamaForCausalLM"], about("Class of transformers that opens the model.")
+        Literal["LlamaForCausalLM", "GPT2LMHeadModel", "Qwen3ForCausalLM"],
+        about("Class of transformers that opens the model."),
     ] = "LlamaForCausalLM"
     num_hidden_layers: Annotated[int, about("Layers.", ge=1, le=1000)] = 6
     hidden_size: Annotated[int, about("Features of a token.", ge=2, le=65536)] = 384
@@ -24,7 +26,8 @@ class Shape:
         int | None, about("Heads of keys and values; by default as many as heads.", ge=1)
     ] = None
     intermediate_size: Annotated[
-        int | None, about("Inner features; by default 8/3 of hidden_size, rounded up to 64.", ge=1)
+        int | None,
+        about("Inner features; by default 8/3 of hidden_size, with GPT-2 4 times it.", ge=1),
     ] = None
     max_position_embeddings: Annotated[int, about("Longest text, in tokens.", ge=2)] = 256
     rope_theta: Annotated[float, about("Base of the rotary frequencies.", gt=1)] = 10000.0
@@ -73,30 +76,35 @@ ALIASES = options.ALIASES | {
 KINDS = (Shape, Corpus, Tuning, Training)
 
 
-def config_of(shape: Shape, vocab_size: int, end: int) -> LMConfig:
+def config_of(shape: Shape, vocab_size: int, end: int, dropout: float) -> LMConfig:
     """The network's config.
 
     Args:
         shape: its sizes.
         vocab_size: of the tokenizer.
         end: the token that ends a text.
+        dropout: of the training.
 
     Raises:
         ValueError: the sizes do not fit together.
     """
     if shape.hidden_size % shape.num_attention_heads:
         raise ValueError("hidden_size: must be a multiple of num_attention_heads")
-    inner = shape.intermediate_size or -(-shape.hidden_size * 8 // 3 // 64) * 64
+    gpt = shape.architecture == "GPT2LMHeadModel"
+    third = -(-shape.hidden_size * 8 // 3 // 64) * 64  # a gated layer has three matrices, not two
     return LMConfig(
+        **FAMILIES[shape.architecture].fixed,
         vocab_size=vocab_size,
         hidden_size=shape.hidden_size,
-        intermediate_size=inner,
+        intermediate_size=shape.intermediate_size or (4 * shape.hidden_size if gpt else third),
         num_hidden_layers=shape.num_hidden_layers,
         num_attention_heads=shape.num_attention_heads,
         num_key_value_heads=shape.num_key_value_heads or shape.num_attention_heads,
         head_dim=shape.hidden_size // shape.num_attention_heads,
         max_position_embeddings=shape.max_position_embeddings,
+        activation="gelu_new" if gpt else "silu",
         rope_theta=shape.rope_theta,
+        dropout=dropout,
         tie_word_embeddings=shape.tie_word_embeddings,
         architecture=shape.architecture,
         bos_token_id=end,

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from vermilion.data import documents
 from vermilion.data.documents import Piece
 from vermilion.data.packed import Encoded, Header, Tokens, pack
-from vermilion.errors import InputError
+from vermilion.errors import InputError, ModelError
 from vermilion.models.lm import io
 from vermilion.models.lm.config import LMConfig
+from vermilion.models.lm.families import to_transformers
 from vermilion.models.lm.families import to_transformers
 from vermilion.models.lm.net import LM
 from vermilion.models.lm.tokenizer import Tokenizer
@@ -251,14 +251,14 @@ def _new_tokenizer(request: Request, cache: Path, data_sha256: str, chat: bool) 
 def _new_net(request: Request, tokenizer: Tokenizer) -> LM:
     end = tokenizer.eos_id
     assert end is not None  # noqa: S101 - every new tokenizer has one
+    vocab_size = tokenizer.fast.get_vocab_size()
     try:
-        config = config_of(request.shape, tokenizer.fast.get_vocab_size(), end)
-        with torch.device("meta"):
-            net = LM(config)
-    except ValueError as error:
+        config = config_of(request.shape, vocab_size, end, request.tuning.dropout)
+        to_transformers(config)
+        net = LM(config)
+    except (ValueError, ModelError) as error:
         raise InputError(f"set: {error}") from None
-    net = LM(config)
-    draw_weights(net, request.training.seed)
+    net.init_weights(request.training.seed)
     return net
 
 
@@ -271,23 +271,6 @@ def _with_dropout(net: LM, dropout: float) -> LM:
     if net.config.tie_word_embeddings:
         other.head.weight = other.embedding.weight
     return other.train().requires_grad_(requires_grad=True)
-
-
-@torch.no_grad()
-def draw_weights(net: LM, seed: int, deviation: float = 0.02) -> None:
-    """First weights: normal, as in GPT-2 (Radford et al. 2019, section 2.3).
-
-    Matrices whose result is added to the stream are drawn smaller, by 1/sqrt(2 * layers). Biases
-    are 0 and the gains of norms 1.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    smaller = 1 / math.sqrt(2 * net.config.num_hidden_layers)
-    for name, module in net.named_modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            adds = name.endswith((".out", ".down"))
-            module.weight.normal_(0, deviation * (smaller if adds else 1), generator=generator)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            module.bias.zero_()
 
 
 def _sha256(*parts: Any) -> str:
