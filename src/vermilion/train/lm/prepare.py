@@ -18,7 +18,6 @@ from vermilion.errors import InputError, ModelError
 from vermilion.models.lm import io
 from vermilion.models.lm.config import LMConfig
 from vermilion.models.lm.families import to_transformers
-from vermilion.models.lm.families import to_transformers
 from vermilion.models.lm.net import LM
 from vermilion.models.lm.tokenizer import Tokenizer
 from vermilion.models.lm.train_tokenizer import byte_level_bpe, capped, characters
