@@ -59,7 +59,7 @@ def characters(texts: Iterable[str], *, chat: bool = False) -> Tokenizer:
     tokens = dict.fromkeys([*_special(chat), *alphabet, *words])
     vocab = {token: number for number, token in enumerate(tokens)}
     fast = FastTokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
-    each = pre_tokenizers.Split(Regex(r"(?s)."), "isolated")
+    each = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     fast.pre_tokenizer = pre_tokenizers.Sequence([each, spell])
     fast.decoder = decoders.ByteLevel()
     fast.add_special_tokens([AddedToken(t, normalized=False) for t in _special(chat)])
