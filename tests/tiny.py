@@ -14,10 +14,20 @@ from typing import Any
 import gguf
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    BertWordPieceTokenizer,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
     PreTrainedTokenizerFast,
     Qwen2Tokenizer,
 )
@@ -112,6 +122,45 @@ def tiny_lm_folder(
 
 
 tiny_llama_folder = tiny_lm_folder
+
+
+def tiny_encoder_folder(path: Path, *, seed: int = 0, **config: Any) -> Path:
+    """Write a BERT with random weights as sentence-transformers does, and return its folder.
+
+    Args:
+        path: of the folder.
+        seed: of the weights.
+        config: fields of config.json that are to differ.
+    """
+    fields: dict[str, Any] = {
+        "vocab_size": 300,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+    }
+    model = BertModel(BertConfig(**fields | config))
+    draw_weights(model, seed)
+    model.save_pretrained(path)
+    words = BertWordPieceTokenizer(lowercase=True)
+    words.train_from_iterator(SENTENCES, vocab_size=300, show_progress=False)
+    ends = [(token, words.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
+    fast = Tokenizer.from_str(words.to_str())
+    fast.post_processor = processors.BertProcessing(*ends)
+    PreTrainedTokenizerFast(tokenizer_object=fast, pad_token="[PAD]").save_pretrained(path)
+    modules = ("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")
+    steps = [
+        {"idx": number, "name": str(number), "path": place, "type": f"sentence_transformers.{kind}"}
+        for number, (place, kind) in enumerate(modules)
+    ]
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    pooling |= {"pooling_mode_cls_token": False, "pooling_mode_max_tokens": False}
+    (path / "1_Pooling").mkdir()
+    (path / "modules.json").write_text(json.dumps(steps))
+    (path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    (path / "sentence_bert_config.json").write_text('{"max_seq_length": 64}')
+    return path
 
 
 def draw_weights(model: torch.nn.Module, seed: int) -> None:

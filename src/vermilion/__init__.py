@@ -5,6 +5,7 @@
     finished = vm.make("a launch set for a small roastery's new dark roast, warm tone")
     taglines = vm.write("Three taglines for a rainy-day bookshop", n=3)
     greeting = vm.speak("Freshly roasted this morning.", out="hello.wav")
+    vectors = vm.embed(["rain on a tin roof", "a wet afternoon"])
     engine = vm.load("smollm2-135m")
 
 Importing this loads neither torch nor a model: each name is found when it is first used.
@@ -23,6 +24,7 @@ _WHERE = {
     "write": "vermilion.line.run",
     "speak": "vermilion.line.run",
     "remake": "vermilion.line.run",
+    "embed": "vermilion.line.run",
     "load": "vermilion.line.run",
     "export": "vermilion.line.keep",
     "get_settings": "vermilion.settings",
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from vermilion.library import Library
     from vermilion.line.finished import FinishedSet, Watcher
     from vermilion.line.keep import export
-    from vermilion.line.run import Line, load, make, remake, speak, write
+    from vermilion.line.run import Line, embed, load, make, remake, speak, write
     from vermilion.runtime.store import Store
     from vermilion.settings import get_settings
     from vermilion.train.lm.door import train_lm
@@ -74,6 +76,7 @@ __all__ = [
     "Watcher",
     "__version__",
     "checkup",
+    "embed",
     "export",
     "get_settings",
     "load",

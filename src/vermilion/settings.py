@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     speech_model: str = Field(
         default="hibari-heart", description="Voice that speaks when none is named."
     )
+    text_encoder: str = Field(
+        default="all-minilm-l6-v2",
+        description="Model that turns texts into vectors when none is named.",
+    )
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",

@@ -84,7 +84,7 @@ def test_the_catalog_is_complete() -> None:
         assert card.languages
         assert card.good_for
         assert card.download_size is not None
-    assert {card.kind for card in catalog().values()} == {"text", "speech"}
+    assert {card.kind for card in catalog().values()} == {"text", "speech", "embedding"}
 
 
 def test_the_catalog_agrees_with_the_voices_package() -> None:

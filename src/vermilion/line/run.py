@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vermilion.errors import InputError
 from vermilion.library import Library
@@ -27,7 +30,13 @@ from vermilion.line.keep import as_format, keep, slug, write_file
 from vermilion.line.languages import require_language
 from vermilion.line.output import OutputFolder, free_folder
 from vermilion.line.plan import PlannedStep, Result, plan, prompts
-from vermilion.line.single import check_order, check_sound_file, choose_seed, make_one_kind
+from vermilion.line.single import (
+    check_order,
+    check_sound_file,
+    choose_seed,
+    embed_texts,
+    make_one_kind,
+)
 from vermilion.line.single import remake as remake_asset
 from vermilion.runtime.engines import Engine, OnPiece
 from vermilion.runtime.loader import Loader
@@ -295,6 +304,19 @@ class Line:
             write_file(target, as_format(self.library.read(asset), asset, suffix)[0])
         return asset
 
+    def embed(self, texts: Sequence[str], *, model: str | None = None) -> NDArray[np.float32]:
+        """Turn texts into vectors, (N, C) float32; what means the same lies close together.
+
+        Args:
+            texts: N of them; of a long one the beginning is looked at.
+            model: name of an encoder; None: the usual one, with C = 384, unit vectors.
+
+        Raises:
+            InputError: `texts` is no list of strings, or the model is no encoder.
+            NotFoundError: the model does not exist or is not pulled.
+        """
+        return embed_texts(self.loader, texts, model)
+
     def remake(self, ref: str) -> tuple[Asset, bool]:
         """Make an asset again from its recipe.
 
@@ -359,6 +381,11 @@ def write(prompt: str, n: int = 1, **options: Any) -> list[Asset]:
 def speak(text: str, out: str | Path | None = None, **options: Any) -> Asset:
     """Speak a text; see `Line.speak`."""
     return default_line().speak(text, out=out, **options)
+
+
+def embed(texts: Sequence[str], **options: Any) -> NDArray[np.float32]:
+    """Turn texts into vectors; see `Line.embed`."""
+    return default_line().embed(texts, **options)
 
 
 def remake(ref: str) -> tuple[Asset, bool]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vermilion import hooks
 from vermilion.errors import InputError
@@ -16,7 +19,7 @@ from vermilion.line.crafts import Craft
 from vermilion.line.keep import keep
 from vermilion.line.languages import require_language
 from vermilion.line.plan import derive_seed
-from vermilion.runtime.engines import OnPiece
+from vermilion.runtime.engines import OnPiece, TextEncoder
 from vermilion.runtime.loader import Loader
 from vermilion.types import Asset, Brief, Prompt
 
@@ -116,3 +119,14 @@ def check_sound_file(path: Path) -> str:
 def _seed_of(first: int, index: int) -> int:
     """The first of several has the seed itself: alone, it comes out the same."""
     return first if index == 0 else derive_seed(first, "", index, 0)
+
+
+def embed_texts(loader: Loader, texts: Sequence[str], model: str | None) -> NDArray[np.float32]:
+    """Turn texts into vectors; see `Line.embed`."""
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise InputError("texts: must be a list of strings")
+    name = loader.settings.text_encoder if model is None else model
+    card, engine = loader.open(name)
+    if not isinstance(engine, TextEncoder):
+        raise InputError(f"model: {name} makes {card.kind} and no vectors; name an encoder")
+    return engine.embed(texts)

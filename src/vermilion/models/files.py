@@ -6,8 +6,9 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,33 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: the file is missing or is no JSON object.
     """
+    value = _parse(path)
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: this is not a JSON object; pull the model again")
+    return value
+
+
+def read_json_list(path: Path) -> list[dict[str, Any]]:
+    """A JSON array of objects from a model's folder.
+
+    Raises:
+        ModelError: the file is missing or is none.
+    """
+    value = _parse(path)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ModelError(f"{path}: this is not a JSON array of objects; pull the model again")
+    return value
+
+
+def _parse(path: Path) -> Any:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path.parent}: {path.name} is missing; pull the model again") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: this is not JSON ({error}); pull the model again") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: this is not a JSON object; pull the model again")
-    return value
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -77,9 +94,12 @@ class TensorFiles:
         tensor: Tensor = self._open(self._where[name]).get_tensor(name)
         return tensor
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape, from the file's header."""
-        return tuple(self._open(self._where[name]).get_slice(name).get_shape())
+    def count(self, spare: Callable[[str], bool] | None = None) -> int:
+        """How many numbers the tensors hold, from the files' headers; not counting spare ones."""
+        counted = [name for name in self.names if spare is None or not spare(name)]
+        return sum(
+            prod(self._open(self._where[name]).get_slice(name).get_shape()) for name in counted
+        )
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -69,7 +69,7 @@ class Card:
 
     Attributes:
         name: how it is called in the store.
-        kind: what it makes: "text", "speech".
+        kind: what it makes: "text", "speech", "embedding".
         family: name of its engine in the plug-in group `vermilion.engines`.
         source: where it comes from: `pypi:NAME==VERSION`, `hf:OWNER/NAME[@REVISION][:FILE]`,
             the path of a folder or file, or TRAINED_HERE.

@@ -7,7 +7,7 @@ from pathlib import Path
 from vermilion.errors import InputError, ModelError, NotFoundError
 from vermilion.runtime.cards import Card
 from vermilion.runtime.sources import Fetched, Plan, Progress, facts_of
-from vermilion.runtime.weights import PICKLES, check_file, select, unsafe
+from vermilion.runtime.weights import PICKLES, POOLING, check_file, select, unsafe
 
 
 def find(card: Card) -> Fetched | None:
@@ -33,7 +33,10 @@ def fetch(card: Card, incoming: Path, progress: Progress) -> Fetched:
 def _files(path: Path) -> tuple[Path, tuple[str, ...]]:
     """The folder and the names in it that make up the model at a path."""
     if path.is_dir():
-        return path, select((found.name for found in path.iterdir() if found.is_file()), str(path))
+        names = [found.name for found in path.iterdir() if found.is_file()]
+        if (path / POOLING).is_file():
+            names.append(POOLING)
+        return path, select(names, str(path))
     if not path.is_file():
         raise NotFoundError(f"{path} does not exist; name a folder with a model or a .gguf file")
     if path.suffix in PICKLES:

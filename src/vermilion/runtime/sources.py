@@ -7,9 +7,10 @@ a path                             used where it lies               folders.py
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Protocol, cast
@@ -131,7 +132,7 @@ def is_path(text: str) -> bool:
 
 
 def ad_hoc(text: str) -> Card:
-    """A card for a source or a path that nobody has described: a language model.
+    """A card for a source or a path that nobody has described: a language model, at first.
 
     Its name is read off the source: the hub's or the distribution's name, or the file's.
     """
@@ -144,6 +145,23 @@ def ad_hoc(text: str) -> Card:
         source, last = str(path), path.name
     plain = re.sub(r"[^a-z0-9._-]+", "-", last.lower().removesuffix(".gguf")).strip("._-")[:64]
     return Card(name=plain or "model", kind="text", family="lm", source=source)
+
+
+def with_family(card: Card, folder: Path) -> Card:
+    """The card of a model that nobody has described, with the family that its files show.
+
+    Args:
+        card: with the names of its files.
+        folder: what they are relative to.
+    """
+    config = card.entry(folder) / "config.json"
+    if card.family != "lm" or not config.is_file():
+        return card
+    try:
+        kind = json.loads(config.read_bytes()).get("model_type")
+    except (ValueError, AttributeError, RecursionError):  # its engine says what is wrong with it
+        return card
+    return replace(card, kind="embedding", family="encoder") if kind == "bert" else card
 
 
 def facts_of(

@@ -40,6 +40,7 @@ from vermilion.runtime.sources import (
     quiet,
     scheme_of,
     source_of,
+    with_family,
 )
 from vermilion.runtime.weights import check_file
 
@@ -96,6 +97,7 @@ class Store:
         draft = ad_hoc(name_or_path)
         fetched = folders.fetch(draft, self.models_dir, quiet)
         card = replace(draft, files=fetched.files, folder=fetched.folder)
+        card = with_family(card, fetched.folder)
         check(card, fetched.folder)
         return card, card.entry(fetched.folder)
 
@@ -319,6 +321,7 @@ class Store:
             languages=draft.languages or fetched.languages,
             url=draft.url or fetched.url,
         )
+        card = with_family(card, fetched.folder)
         staged = fetched.folder
         if fetched.in_place:
             staged = incoming / "model"

@@ -16,6 +16,8 @@ from vermilion.errors import ModelError, UnsafeModelError
 WEIGHTS = (".safetensors", ".gguf", ".onnx")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _INDEX = "model.safetensors.index.json"
+# The one file that sentence-transformers keeps in a folder of its own and that is needed.
+POOLING = "1_Pooling/config.json"
 _BESIDE = (
     "config.json",
     "generation_config.json",
@@ -25,6 +27,10 @@ _BESIDE = (
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
+    "vocab.txt",
+    "modules.json",
+    "sentence_bert_config.json",
+    POOLING,
 )
 _CHUNK = 1 << 20
 # The limit of the safetensors format itself.
@@ -55,7 +61,7 @@ def stays_inside(name: str) -> bool:
 
 
 def select(names: Iterable[str], where: str) -> tuple[str, ...]:
-    """The files that make a language model, out of all that lie in one place.
+    """The files that make a language model or an encoder, out of all that lie in one place.
 
     Safetensors with their configuration and tokenizer come before GGUF.
 
@@ -84,8 +90,8 @@ def select(names: Iterable[str], where: str) -> tuple[str, ...]:
             names_of_all = ", ".join(sorted(weights)[:4])
             raise ModelError(f"{where} holds {len(weights)} GGUF files ({names_of_all}); name one")
         return tuple(weights)
-    for needed in ("config.json", "tokenizer.json"):
-        if prefix + needed not in every:
+    for needed, instead in (("config.json", ""), ("tokenizer.json", "vocab.txt")):
+        if prefix + needed not in every and prefix + instead not in every:
             raise ModelError(
                 f"{where} has no {needed}; save the model there with save_pretrained of "
                 "transformers, its tokenizer too"

@@ -96,7 +96,7 @@ class LMConfig:
 
     def __post_init__(self) -> None:
         for name in _SIZES:
-            _check_size(name, getattr(self, name))
+            check_size(name, getattr(self, name))
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -111,7 +111,7 @@ class LMConfig:
             raise ValueError(f"dropout: must be from 0 to below 1 (found {self.dropout})")
         for window in self.attention_windows:
             if window is not None:
-                _check_size("attention_windows", window)
+                check_size("attention_windows", window)
         object.__setattr__(self, "attention_windows", self._window_of_each_layer())
 
     def _window_of_each_layer(self) -> tuple[int | None, ...]:
@@ -129,6 +129,7 @@ class LMConfig:
         return self.attention_windows[layer] if self.attention_windows else None
 
 
-def _check_size(name: str, value: Any) -> None:
+def check_size(name: str, value: Any) -> None:
+    """Raise ValueError unless a size is a whole number above 0 and not absurd."""
     if type(value) is not int or not 0 < value < 2**31:
         raise ValueError(f"{name}: must be a whole number above 0 (found {shortened(value)})")

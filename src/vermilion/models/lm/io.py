@@ -159,10 +159,8 @@ def count_parameters(path: Path) -> int:
     """
     if not path.is_dir():
         return sum(prod(info.shape) for info in GGUF(path).tensors.values())
-    layout = TRANSFORMERS.get(from_transformers(read_json(path / "config.json")).architecture)
-    files = TensorFiles(path)
-    counted = (name for name in files.names if layout is None or not layout.is_spare(name))
-    return sum(prod(files.shape(name)) for name in counted)
+    layout = TRANSFORMERS[from_transformers(read_json(path / "config.json")).architecture]
+    return TensorFiles(path).count(layout.is_spare)
 
 
 class _Opened(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,4 +56,13 @@ class Engine(Protocol):
         Raises:
             InputError: a prompt's setting cannot be used.
         """
+        ...
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """What an engine offers besides where its model turns texts into vectors."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """A vector for each text, (N, C)."""
         ...
