@@ -37,6 +37,9 @@ def lm(
     base: Annotated[
         str | None, typer.Option("--from", help="Model to train on: a name or a path.")
     ] = None,
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Train adapters beside its frozen weights.")
+    ] = False,
     field: Annotated[
         str | None, typer.Option(help="Field or column.  [default: text or messages]")
     ] = None,
@@ -59,6 +62,7 @@ def lm(
             data,
             name=name,
             base=base,
+            lora=lora,
             field=field,
             tokenizer=tokenizer,
             settings=vm.parse_set([*(pairs or ()), *(settings or ())]),

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vermilion.errors import ModelError, StorageError
+from vermilion.train.distributed import like, whole
 
 _NAME = re.compile(r"step-(\d{8,})")
 FORMAT = 1
@@ -155,7 +156,7 @@ def optimizer_tensors(
 ) -> dict[str, Tensor]:
     """An optimiser's state by the names of the parameters."""
     return {
-        f"{name}/{field}": torch.as_tensor(value)
+        f"{name}/{field}": whole(torch.as_tensor(value))
         for name, parameter in parameters.items()
         for field, value in optimizer.state.get(parameter, {}).items()
     }
@@ -170,17 +171,14 @@ def restore_optimizer(
     for key, value in tensors.items():
         name, _, field = key.rpartition("/")
         parameter = parameters[name]
-        moved = (
-            value
-            if field == "step" and parameter.device.type == "cpu"
-            else value.to(parameter.device)
-        )
-        optimizer.state[parameter][field] = moved.clone()
+        same = value.shape == parameter.shape and field != "step"
+        placed = like(value, parameter) if same else value.to(parameter.device)
+        optimizer.state[parameter][field] = placed.clone()
 
 
 @torch.no_grad()
 def restore_parameters(
-    parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], path: Path
+    parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path
 ) -> None:
     """Copy weights back.
 
@@ -192,4 +190,4 @@ def restore_parameters(
     ):
         raise ModelError(f"{path}: the weights are those of another network; use another --name")
     for name, value in tensors.items():
-        parameters[name].copy_(value)
+        parameters[name].copy_(like(value, parameters[name]))

@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
 import torch
-from torch import distributed
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +69,57 @@ def joined(device: str) -> Iterator[World]:
         yield World(place, distributed.get_rank(), size)
     finally:
         distributed.destroy_process_group()
+
+
+def shard(model: nn.Module, objective: nn.Module) -> None:
+    """Cut a model's weights among the processes (FSDP), layer by layer, in place.
+
+    Each layer of a list of layers is gathered when it is needed and let go after.
+
+    Args:
+        model: the model.
+        objective: what is called in training; it holds the model.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList):
+            for layer in module:
+                fully_shard(layer)
+    fully_shard(objective)
+
+
+def parallel(objective: nn.Module, world: World) -> nn.Module:
+    """What to call in training so that gradients are means over the processes."""
+    if world.size == 1 or isinstance(objective, FSDPModule):
+        return objective
+    return DistributedDataParallel(objective)
+
+
+def synchronise(objective: nn.Module, wanted: bool) -> None:
+    """Whether the next backward pass exchanges gradients; between parts of a step it need not."""
+    if isinstance(objective, FSDPModule):
+        objective.set_requires_gradient_sync(wanted)
+    elif isinstance(objective, DistributedDataParallel):
+        objective.require_backward_grad_sync = wanted
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor on the CPU, put together from all processes where it is cut among them."""
+    tensor = tensor.detach()
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu()
+
+
+def like(value: Tensor, pattern: Tensor) -> Tensor:
+    """A whole tensor placed, and cut, as another one is."""
+    if isinstance(pattern, DTensor):
+        value = value.to(pattern.device)
+        return distribute_tensor(value, pattern.device_mesh, pattern.placements)
+    return value.to(pattern.device)
+
+
+def fits(model: nn.Module, world: World) -> bool:
+    """Whether each process can hold weights, gradients and AdamW's two moments, in float32."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    needed = 12 * trained + 4 * sum(p.numel() for p in model.parameters())
+    if world.device.type == "cuda":
+        return needed < 0.7 * torch.cuda.get_device_properties(world.device).total_memory
+    return needed * world.size < 0.7 * psutil.virtual_memory().total

@@ -1,6 +1,6 @@
 """The training loop. It knows no family of models: see `task.Task`.
 
-    for each step:  batch → loss → gradients → clipped → AdamW → perhaps EMA
+    for each step:  the learner advances, see `learner`
     now and then:   a line in the log, a validation, samples, a checkpoint
 
 A step's random numbers, like its batch, are a function of the seed and the step, so that a run
@@ -13,25 +13,25 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from vermilion.errors import InputError
-from vermilion.nn.ema import EMA
-from vermilion.train import checkpoint, schedules
-from vermilion.train.distributed import World
+from vermilion.train import checkpoint
+from vermilion.train.distributed import World, whole
+from vermilion.train.learner import Learner
 from vermilion.train.logs import Log
-from vermilion.train.optim import adamw, set_learning_rate, trained
 from vermilion.train.options import Training
+from vermilion.train.schedules import learning_rate
 from vermilion.train.task import Task
 
 _REPORT_SECONDS = 0.5
+
+
+Kind = Literal["begin", "step", "validation", "sample", "checkpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Event:
         text: of a sample; of a checkpoint, its path; of a step, what "per_second" counts.
     """
 
-    kind: Literal["begin", "step", "validation", "sample", "checkpoint"]
+    kind: Kind
     step: int
     figures: Mapping[str, float] = field(default_factory=dict)
     text: str = ""
@@ -74,7 +74,7 @@ class Outcome:
 
 
 class Trainer:
-    """One run: the state that changes, and the steps that change it.
+    """One run: the learner, what is written down about it, and when it ends.
 
     Args:
         task: what is trained on what.
@@ -91,85 +91,19 @@ class Trainer:
     def __init__(
         self, task: Task, options: Training, folder: Path, world: World, watch: Watch
     ) -> None:
-        if options.batch_size % world.size:
-            raise InputError(
-                f"batch_size: {options.batch_size} items cannot be spread evenly over"
-                f" {world.size} processes; use a multiple of {world.size}"
-            )
         self.task, self.options, self.folder = task, options, folder
         self.world, self.watch = world, watch
-        self.parameters = dict(trained(task.model))
-        self.optimizer = adamw(task.model, options)
-        self.ema = EMA(self.parameters, options.ema_decay) if options.ema_decay else None
-        self.step, self.best, self.best_step, self.stale = 0, math.inf, 0, 0
+        self.learner = Learner(task, options, world)
+        self.best, self.best_step, self.stale = math.inf, 0, 0
         self.figures: dict[str, float] = {}
-        self.seconds = 0.0
+        self._seconds, self._begun = 0.0, time.monotonic()
         self._asked_to_stop = False
         self._resume()
 
-    # One step -----------------------------------------------------------------------------
-
-    def learning_rate(self, step: int) -> float:
-        """Of a step, counted from 0."""
-        o = self.options
-        if o.schedule == "constant":
-            part = schedules.warmup(step, o.warmup_steps)
-        elif o.schedule == "wsd":
-            part = schedules.wsd(
-                step,
-                warmup_steps=o.warmup_steps,
-                max_steps=o.max_steps,
-                floor=o.min_learning_rate,
-                decay_fraction=o.decay_fraction,
-            )
-        else:
-            part = schedules.cosine(
-                step,
-                warmup_steps=o.warmup_steps,
-                max_steps=o.max_steps,
-                floor=o.min_learning_rate,
-            )
-        return o.learning_rate * part
-
-    def _parts(self, step: int) -> list[Any]:
-        """This process's share of a step's batch, in the parts that are computed at once."""
-        share = self.options.batch_size // self.world.size
-        size = min(self.options.micro_batch or share, share)
-        first = step * self.options.batch_size + self.world.rank * share
-        return [
-            self.task.batch(first + at, min(size, share - at), self.world.device)
-            for at in range(0, share, size)
-        ]
-
-    def advance(self) -> tuple[Tensor, Tensor]:
-        """Do one step: its loss, (), of the whole batch, and the gradient's norm, ()."""
-        _seed(self.options.seed, self.step, self.world.rank)
-        set_learning_rate(self.optimizer, self.learning_rate(self.step))
-        parts = self._parts(self.step)
-        (weight,) = self.world.sum(sum(self.task.weight(part) for part in parts))
-        total = torch.zeros((), device=self.world.device)
-        for part in parts:
-            with self._precision():
-                loss = self.task.loss(self.task.model, part) / max(weight, 1.0)
-            torch.autograd.backward(loss)
-            total += loss.detach()
-        limit = self.options.max_grad_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), limit)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self.ema.update()
-        self.step += 1
-        return total, norm
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        kind = self.world.device.type
-        wanted = self.options.precision
-        if wanted == "bfloat16" or (wanted == "auto" and kind == "cuda"):
-            return torch.autocast(kind, torch.bfloat16)
-        return nullcontext()
-
-    # The run ------------------------------------------------------------------------------
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return self.learner.step
 
     def run(self) -> Outcome:
         """Train until the steps are done, no progress is made, or somebody stops it.
@@ -180,6 +114,7 @@ class Trainer:
         log = Log(self.folder, self.step, self.options.tensorboard) if self.world.first else None
         self._tell("begin", {"max_steps": self.options.max_steps})
         self.task.model.train()
+        self._begun = time.monotonic()
         try:
             with self._signals():
                 state = self._loop(log)
@@ -190,39 +125,42 @@ class Trainer:
         return Outcome(self.step, state, best, self.best_step, self.figures)
 
     def _loop(self, log: Log | None) -> Literal["finished", "early", "stopped"]:
-        o, saved_at, begun = self.options, time.monotonic(), time.monotonic()
-        pace = _Pace(o.batch_size * self.task.per_item)
-        saved = self.step
+        o, pace = self.options, _Pace(self.options.batch_size * self.task.per_item)
+        saved, saved_at = self.step, time.monotonic()
         while self.step < o.max_steps and not self._out_of_patience():
-            loss, norm = self.advance()
-            pace.add(loss, norm)
+            pace.add(*self.learner.advance())
             last = self.step == o.max_steps
             validates = last or _due(self.step, o.eval_steps)
-            writes = validates or _due(self.step, o.log_steps)
-            if writes or pace.silent() > _REPORT_SECONDS:
-                rate = self.learning_rate(self.step - 1)
-                figures = {"step": self.step, "learning_rate": rate, **pace.figures()}
-                self._tell("step", figures, self.task.unit)
-            if writes:
-                now = self.seconds + time.monotonic() - begun
-                row = {**figures, **pace.row(), "seen": self.step * pace.size, "seconds": now}
-                row |= self._validate() if validates else {}
-                if log is not None:
-                    log.row(row)
-            if (last or _due(self.step, o.sample_steps)) and o.sample_steps:
+            if validates or _due(self.step, o.log_steps):
+                self._write(log, pace, validates)
+            elif self.world.size == 1 and pace.silent() > _REPORT_SECONDS:
+                self._tell("step", pace.figures(self.world), self.task.unit)
+            if o.sample_steps and (last or _due(self.step, o.sample_steps)):
                 self._sample()
             minutes = (time.monotonic() - saved_at) / 60
             timely = o.save_minutes > 0 and minutes >= o.save_minutes
             stop, timely = self._agreed(self._asked_to_stop, timely)
-            over = last or stop or self._out_of_patience()
-            if over or timely or _due(self.step, o.save_steps):
-                self._save(self.seconds + time.monotonic() - begun)
+            if last or stop or timely or _due(self.step, o.save_steps):
+                self._save()
                 saved, saved_at = self.step, time.monotonic()
             if stop and not last:
                 return "stopped"
         if saved != self.step:
-            self._save(self.seconds + time.monotonic() - begun)
+            self._save()
         return "early" if self.step < o.max_steps else "finished"
+
+    def _write(self, log: Log | None, pace: _Pace, validates: bool) -> None:
+        """A line of the log, with a validation in it where one is due."""
+        rate = learning_rate(self.step - 1, self.options)
+        row = {"step": self.step, "learning_rate": rate, **pace.row(self.world)}
+        self._tell("step", row, self.task.unit)
+        row |= {"seen": self.step * pace.size, "seconds": self._elapsed()}
+        row |= self._validate() if validates else {}
+        if log is not None:
+            log.row(row)
+
+    def _elapsed(self) -> float:
+        return self._seconds + time.monotonic() - self._begun
 
     def _agreed(self, *flags: bool) -> list[bool]:
         """What any process wants, all do."""
@@ -232,28 +170,30 @@ class Trainer:
         return 0 < self.options.patience <= self.stale
 
     def _validate(self) -> dict[str, float]:
-        o = self.options
-        with self._at_rest():
-            figures = self.task.evaluate(self.task.model, o.eval_batches, self.world.device)
-            if not figures:
-                return {}
-            if figures["loss"] < self.best:
-                self.best, self.best_step, self.stale = figures["loss"], self.step, 0
+        with self.learner.at_rest():
+            figures = self.learner.validate()
+            better = bool(figures) and figures["loss"] < self.best
+            if better:
+                weights = self.learner.weights()
+                state = {"step": self.step, **figures}
                 if self.world.first:
-                    weights = {n: p.detach().cpu() for n, p in self.parameters.items()}
-                    state = {"step": self.step, **figures}
                     checkpoint.write_folder(self.folder / "best", {"weights": weights}, state)
-            else:
-                self.stale += 1
+        if not figures:
+            return {}
+        if better:
+            self.best, self.best_step, self.stale = figures["loss"], self.step, 0
+        else:
+            self.stale += 1
         self.figures = figures
         row = {("validation_loss" if k == "loss" else k): v for k, v in figures.items()}
         self._tell("validation", row)
         return row
 
     def _sample(self) -> None:
-        if not self.world.first:
+        """Samples, where one process has the whole model."""
+        if not self.world.first or self.learner.sharded:
             return
-        with self._at_rest():
+        with self.learner.at_rest():
             text = self.task.samples(self.task.model, self.step)
         if text:
             path = self.folder / "samples" / f"step-{self.step:08d}.txt"
@@ -261,40 +201,22 @@ class Trainer:
             path.write_text(text + "\n", encoding="utf-8")
             self._tell("sample", text=text)
 
-    @contextmanager
-    def _at_rest(self) -> Iterator[None]:
-        """No dropout, no gradients, and the running mean as the weights where there is one."""
-        self.task.model.eval()
-        mean = nullcontext() if self.ema is None else self.ema.applied()
-        try:
-            with torch.no_grad(), mean, self._precision():
-                yield
-        finally:
-            self.task.model.train()
-
-    def _tell(self, kind: Any, figures: Mapping[str, float] | None = None, text: str = "") -> None:
+    def _tell(self, kind: Kind, figures: Mapping[str, float] | None = None, text: str = "") -> None:
         if self.world.first:
             self.watch(Event(kind, self.step, figures or {}, text))
 
-    # Checkpoints --------------------------------------------------------------------------
-
-    def _save(self, seconds: float) -> None:
+    def _save(self) -> None:
+        tensors = self.learner.tensors()
+        state = {
+            "best": None if math.isinf(self.best) else self.best,
+            "best_step": self.best_step,
+            "stale": self.stale,
+            "figures": self.figures,
+            "ema_updates": 0 if self.learner.ema is None else self.learner.ema.updates,
+            "seconds": self._elapsed(),
+            "seed": self.options.seed,
+        }
         if self.world.first:
-            tensors = {
-                "weights": {n: p.detach().cpu() for n, p in self.parameters.items()},
-                "optimizer": checkpoint.optimizer_tensors(self.optimizer, self.parameters),
-            }
-            if self.ema is not None:
-                tensors["ema"] = self.ema.means
-            state = {
-                "best": None if math.isinf(self.best) else self.best,
-                "best_step": self.best_step,
-                "stale": self.stale,
-                "figures": self.figures,
-                "ema_updates": 0 if self.ema is None else self.ema.updates,
-                "seconds": seconds,
-                "seed": self.options.seed,
-            }
             folder = self.folder / "checkpoints"
             path = checkpoint.write(folder, self.step, tensors, state, self.options.keep)
             self._tell("checkpoint", text=str(path))
@@ -305,18 +227,10 @@ class Trainer:
         if path is None:
             return
         state = checkpoint.read_state(path)
-        weights = checkpoint.read_tensors(path, "weights")
-        checkpoint.restore_parameters(self.parameters, weights, path)
-        tensors = checkpoint.read_tensors(path, "optimizer")
-        checkpoint.restore_optimizer(self.optimizer, self.parameters, tensors)
-        if self.ema is not None:
-            for name, mean in checkpoint.read_tensors(path, "ema").items():
-                self.ema.means[name].copy_(mean)
-            self.ema.updates = state["ema_updates"]
-        self.step, self.stale = state["step"], state["stale"]
+        self.learner.restore(path, state)
         self.best = math.inf if state["best"] is None else state["best"]
-        self.best_step, self.seconds = state["best_step"], state["seconds"]
-        self.figures = state["figures"]
+        self.best_step, self.stale = state["best_step"], state["stale"]
+        self.figures, self._seconds = state["figures"], state["seconds"]
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -343,12 +257,6 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _seed(seed: int, step: int, rank: int) -> None:
-    """Random numbers of a step that no earlier step, sample or validation has a part in."""
-    state = np.random.SeedSequence((seed, step, rank)).generate_state(2, np.uint32)
-    torch.manual_seed(int(state[0]) << 31 ^ int(state[1]))
-
-
 class _Pace:
     """Loss, norm and speed since they were last asked for."""
 
@@ -367,21 +275,23 @@ class _Pace:
         self._total = loss if self._total is None else self._total + loss
 
     def silent(self) -> float:
+        """Seconds since anything was told."""
         return time.monotonic() - self._told
 
-    def figures(self) -> dict[str, float]:
-        """Of the last step, and the speed since this was last called."""
+    def figures(self, world: World) -> dict[str, float]:
+        """Loss of the last step, and the speed since something was last told."""
         now = time.monotonic()
-        loss = math.nan if self._loss is None else float(self._loss)
         speed = self._steps * self.size / max(now - self._told, 1e-9)
         self._told, self._steps = now, 0
+        (loss,) = world.sum(math.nan if self._loss is None else float(self._loss))
         return {"loss": loss, "per_second": speed}
 
-    def row(self) -> dict[str, float]:
+    def row(self, world: World) -> dict[str, float]:
         """Means since the last row of the log."""
-        now = time.monotonic()
-        mean = math.nan if self._total is None else float(self._total) / self._row_steps
-        speed = self._row_steps * self.size / max(now - self._logged, 1e-9)
+        now, steps = time.monotonic(), self._row_steps
+        speed = steps * self.size / max(now - self._logged, 1e-9)
+        (total,) = world.sum(math.nan if self._total is None else float(self._total))
         self._logged, self._row_steps, self._total = now, 0, None
-        norm = math.nan if self._norm is None else float(self._norm)
-        return {"loss": mean, "grad_norm": norm, "per_second": speed}
+        self._told, self._steps = now, 0
+        norm = math.nan if self._norm is None else float(whole(self._norm))
+        return {"loss": total / steps, "grad_norm": norm, "per_second": speed}

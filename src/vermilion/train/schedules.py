@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from vermilion.train.options import Training
+
 
 def warmup(step: int, steps: int) -> float:
     """Linear rise over the first `steps` steps; the first step is not 0."""
@@ -30,3 +32,15 @@ def wsd(
     if done <= 0:
         return warmup(step, warmup_steps)
     return floor + (1 - floor) * (1 - math.sqrt(min(1.0, done)))
+
+
+def learning_rate(step: int, options: Training) -> float:
+    """The learning rate of a step, counted from 0."""
+    o = options
+    if o.schedule == "constant":
+        return o.learning_rate * warmup(step, o.warmup_steps)
+    sizes = {"warmup_steps": o.warmup_steps, "max_steps": o.max_steps}
+    if o.schedule == "cosine":
+        return o.learning_rate * cosine(step, floor=o.min_learning_rate, **sizes)
+    part = wsd(step, floor=o.min_learning_rate, decay_fraction=o.decay_fraction, **sizes)
+    return o.learning_rate * part

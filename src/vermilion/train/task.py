@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
@@ -33,11 +34,11 @@ class Task(Protocol):
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """The sum of a batch's terms, (); the loop divides by the whole step's weight."""
 
-    def evaluate(self, model: nn.Module, batches: int, device: torch.device) -> dict[str, float]:
-        """Figures of the validation, at most `batches` batches long: "loss" and others.
+    def held_back(self, batches: int, device: torch.device) -> Iterator[Any]:
+        """At most `batches` batches for the validation, the same in every process."""
 
-        Empty where nothing was held back. Every process gets the same figures.
-        """
+    def figures(self, loss: float) -> dict[str, float]:
+        """What a mean loss of the validation says, "loss" among it."""
 
     def samples(self, model: nn.Module, step: int) -> str:
         """What the model makes at present, for people; may be empty."""

@@ -33,7 +33,12 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 def perplexity(loss: float) -> float:
     """exp(mean loss per token): among how many equally likely tokens the model hesitates."""
-    return math.exp(loss) if loss < 700 else math.inf
+    return math.exp(loss) if loss < 700 else loss if math.isnan(loss) else math.inf
+
+
+def _rows(weight: Tensor) -> int:
+    """How many tokens' logits are in memory at once."""
+    return max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
 
 
 class _Chunked(torch.autograd.Function):
@@ -41,7 +46,7 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        rows = max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
+        rows = _rows(weight)
         d_hidden = torch.empty_like(hidden)  # (N, C)
         d_weight = torch.zeros_like(weight)  # (V, C)
         total = torch.zeros((), device=hidden.device)
@@ -86,5 +91,10 @@ def chunked_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     counted = wanted != IGNORED
     if not bool(counted.all()):
         flat, wanted = flat[counted], wanted[counted]  # (N, C), (N,)
+    if not torch.is_grad_enabled():
+        rows = _rows(weight)
+        parts = zip(torch.split(flat, rows), torch.split(wanted, rows), strict=True)
+        losses = [next_token_loss(part @ weight.T, right) for part, right in parts]
+        return torch.stack(losses).sum() if losses else flat.new_zeros(())
     total: Tensor = _Chunked.apply(flat, weight, wanted)  # type: ignore[no-untyped-call]
     return total

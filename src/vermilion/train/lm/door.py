@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from vermilion.runtime.device import choose_device
 from vermilion.runtime.store import Store
 from vermilion.settings import get_settings
 from vermilion.train.distributed import joined
-from vermilion.train.lm.options import ALIASES, KINDS
+from vermilion.train.lm.options import ALIASES, KINDS, Adapters, Shape
 from vermilion.train.lm.prepare import KINDS_OF_TOKENIZERS, Base, Request
 from vermilion.train.lm.run import Run, train
 from vermilion.train.loop import Watch
@@ -48,6 +48,7 @@ def train_lm(
     *,
     name: str | None = None,
     base: str | None = None,
+    lora: bool = False,
     field: str | None = None,
     tokenizer: str = "bpe",
     settings: Mapping[str, Any] | None = None,
@@ -62,6 +63,7 @@ def train_lm(
         data: a text file, a folder of texts, or a .jsonl, .csv, .tsv or .parquet file.
         name: of the model and the run; by default the data's.
         base: name or path of a model that is trained on; None: a new one.
+        lora: whether adapters are trained beside its frozen weights.
         field: field or column that holds the text.
         tokenizer: of a new model: "bpe" or "characters".
         settings: fields of `train.lm.options` and `train.options`, or other spellings of them.
@@ -83,7 +85,9 @@ def train_lm(
     if kind is None:
         raise InputError(f"tokenizer: {tokenizer!r} is not known; use bpe or characters")
     store.check_free(name)
-    shape, corpus, tuning, training = resolve(settings or {}, KINDS, ALIASES)
+    given = dict(settings or {})
+    _check(given, base, lora)
+    shape, corpus, tuning, adapters, training = resolve(given, KINDS, ALIASES)
     origin, started = None, None
     if base is not None:
         origin, path = store.locate(base)
@@ -96,6 +100,7 @@ def train_lm(
         shape=shape,
         corpus=corpus,
         tuning=tuning,
+        adapters=adapters if lora else None,
         training=training,
     )
     folder = out if out is not None else house.home / "runs" / name
@@ -107,6 +112,24 @@ def train_lm(
         if run.model is not None and world.first:
             card = store.publish(run.model, _card(name, run, data, base, origin, licence))
     return Trained(name=name, run=run, card=card)
+
+
+def _check(given: Mapping[str, Any], base: str | None, lora: bool) -> None:
+    """See that no setting is given that would have no effect."""
+    if lora and base is None:
+        raise InputError("lora: adapters need a model to stand beside; name one with --from")
+    names = {ALIASES.get(key, key) for key in given}
+    if base is not None:
+        fixed = names & ({f.name for f in fields(Shape)} | {"vocab_size"})
+        if fixed:
+            hint = "context" if "max_position_embeddings" in fixed else "another setting"
+            raise InputError(
+                f"set: {min(fixed)} belongs to a new model and {base} has its own; leave it out,"
+                f" or set {hint}"
+            )
+    useless = names & {f.name for f in fields(Adapters)}
+    if useless and not lora:
+        raise InputError(f"set: {min(useless)} is for adapters; add --lora")
 
 
 def _card(

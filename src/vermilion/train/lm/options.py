@@ -62,7 +62,22 @@ class Tuning:
     ] = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """LoRA: what is learned beside a frozen model."""
+
+    lora_r: Annotated[int, about("Rank of the adapters.", ge=1, le=4096)] = 8
+    lora_alpha: Annotated[float, about("Their scale, in units of the rank.", gt=0)] = 16.0
+    lora_dropout: Annotated[float, about("Part of their input that is left out.", ge=0, lt=1)] = 0.0
+    lora_targets: Annotated[
+        str, about("Projections that get one, such as q_proj,v_proj; all: every one.")
+    ] = "all"
+
+
 ALIASES = options.ALIASES | {
+    "r": "lora_r",
+    "rank": "lora_r",
+    "target_modules": "lora_targets",
     "n_layer": "num_hidden_layers",
     "n_embd": "hidden_size",
     "n_head": "num_attention_heads",
@@ -73,7 +88,7 @@ ALIASES = options.ALIASES | {
     "resid_pdrop": "dropout",
 }
 
-KINDS = (Shape, Corpus, Tuning, Training)
+KINDS = (Shape, Corpus, Tuning, Adapters, Training)
 
 
 def config_of(shape: Shape, vocab_size: int, end: int, dropout: float) -> LMConfig:

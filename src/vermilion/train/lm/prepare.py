@@ -16,12 +16,14 @@ from vermilion.data.documents import Piece
 from vermilion.data.packed import Encoded, Header, Tokens, pack
 from vermilion.errors import InputError, ModelError
 from vermilion.models.lm import io
+from vermilion.models.lm.adapters import adapt
 from vermilion.models.lm.config import LMConfig
 from vermilion.models.lm.families import to_transformers
 from vermilion.models.lm.net import LM
 from vermilion.models.lm.tokenizer import Tokenizer
 from vermilion.models.lm.train_tokenizer import byte_level_bpe, capped, characters
-from vermilion.train.lm.options import Corpus, Shape, Tuning, config_of
+from vermilion.train.distributed import whole
+from vermilion.train.lm.options import Adapters, Corpus, Shape, Tuning, config_of
 from vermilion.train.options import Training
 
 TokenizerKind = Literal["bpe", "characters"]
@@ -56,6 +58,7 @@ class Request:
         shape: of a new model.
         corpus: how files become tokens.
         tuning: dropout, context.
+        adapters: LoRA, where that is wanted; None: all weights are trained.
         training: how it is trained.
     """
 
@@ -66,6 +69,7 @@ class Request:
     shape: Shape
     corpus: Corpus
     tuning: Tuning
+    adapters: Adapters | None = None
     training: Training
 
 
@@ -141,6 +145,7 @@ def prepare(
     else:
         net.train().requires_grad_(requires_grad=True)
     net = _with_dropout(net, request.tuning.dropout)
+    _adapt(net, request)
     length = request.tuning.context or net.config.max_position_embeddings
     training = settled(request.training, len(tokens), length)
     config = {
@@ -158,6 +163,8 @@ def prepare(
         "tuning": asdict(replace(request.tuning, context=length)),
         "training": asdict(training),
     }
+    if request.adapters is not None:
+        config["lora"] = asdict(request.adapters)
     return Prepared(
         net=net,
         tokenizer=tokenizer,
@@ -265,11 +272,41 @@ def _with_dropout(net: LM, dropout: float) -> LM:
     """The same weights in a network that drops features."""
     if dropout == net.config.dropout:
         return net
-    other = LM(replace(net.config, dropout=dropout))
+    with torch.device("meta"):
+        other = LM(replace(net.config, dropout=dropout))
+    if net.rotary is not None:
+        other.rotary = net.rotary  # its frequencies are no part of the state
     other.load_state_dict(net.state_dict(), assign=True)
     if net.config.tie_word_embeddings:
         other.head.weight = other.embedding.weight
     return other.train().requires_grad_(requires_grad=True)
+
+
+def _adapt(net: LM, request: Request) -> None:
+    """Put adapters beside a model's projections, where that is wanted."""
+    options = request.adapters
+    if options is None:
+        return
+    names = None if options.lora_targets == "all" else options.lora_targets.split(",")
+    adapt(
+        net,
+        rank=options.lora_r,
+        alpha=options.lora_alpha,
+        dropout=options.lora_dropout,
+        targets=names,
+        seed=request.training.seed,
+    )
+
+
+@torch.no_grad()
+def unsharded(prepared: Prepared, request: Request, net: LM) -> LM:
+    """A network like one whose weights are cut among the processes; all of them have to ask."""
+    weights = {name: whole(p) for name, p in net.named_parameters()}
+    fresh = LM(prepared.net.config)
+    _adapt(fresh, request)
+    for name, parameter in fresh.named_parameters():
+        parameter.copy_(weights[name])
+    return fresh
 
 
 def _sha256(*parts: Any) -> str:

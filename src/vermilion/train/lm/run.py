@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vermilion.data.windows import Windows
 from vermilion.errors import InputError
 from vermilion.models.lm import io
+from vermilion.models.lm.adapters import save_adapters
+from vermilion.nn.lora import merge
 from vermilion.train import checkpoint
 from vermilion.train.distributed import World
-from vermilion.train.lm.prepare import Prepared, Request, prepare
+from vermilion.train.learner import Learner
+from vermilion.train.lm.prepare import Prepared, Request, prepare, unsharded
 from vermilion.train.lm.task import LanguageTask
 from vermilion.train.loop import Outcome, Trainer, Watch
 from vermilion.train.options import HARMLESS
@@ -92,9 +93,8 @@ def train(
     model = None
     if outcome.state != "stopped":
         model = folder / "model"
-        if world.first:
-            _take_best(trainer, folder)
-            _finish(prepared, model)
+        _take_best(trainer.learner, folder)
+        _finish(prepared, request, trainer.learner, model)
         world.wait()
     return Run(folder=folder, model=model, outcome=outcome, config=prepared.config)
 
@@ -141,21 +141,35 @@ def _short(value: Any) -> str:
     return text if len(text) <= 20 else f"{text[:12]}…"
 
 
-@torch.no_grad()
-def _take_best(trainer: Trainer, folder: Path) -> None:
+def _take_best(learner: Learner, folder: Path) -> None:
     """The weights with the lowest validation loss, else the mean of the last, else the last."""
     if (folder / "best" / "state.json").exists():
         weights = checkpoint.read_tensors(folder / "best", "weights")
-        checkpoint.restore_parameters(trainer.parameters, weights, folder / "best")
-    elif trainer.ema is not None:
-        for name, mean in trainer.ema.means.items():
-            trainer.parameters[name].copy_(mean)
+        checkpoint.restore_parameters(learner.parameters, weights, folder / "best")
+    elif learner.ema is not None:
+        checkpoint.restore_parameters(learner.parameters, learner.ema.means, folder)
 
 
-def _finish(prepared: Prepared, target: Path) -> None:
-    """Write the finished model whole or not at all."""
+def _finish(prepared: Prepared, request: Request, learner: Learner, target: Path) -> None:
+    """Write the finished model whole or not at all; adapters are merged, and lie beside it."""
+    net = prepared.net
+    if learner.sharded:
+        net = unsharded(prepared, request, net)
+    if not learner.world.first:
+        return
     part = target.with_name(".part-model")
     shutil.rmtree(part, ignore_errors=True)
-    io.save(prepared.net.cpu(), prepared.tokenizer, part)
+    net = net.cpu()
+    lora = request.adapters
+    if lora is not None and request.base is not None:
+        save_adapters(
+            net,
+            part / "adapter",
+            base=request.base.name,
+            rank=lora.lora_r,
+            alpha=lora.lora_alpha,
+        )
+        merge(net)
+    io.save(net, prepared.tokenizer, part)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)

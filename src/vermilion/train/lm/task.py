@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -66,8 +65,8 @@ class LanguageTask:
         assert isinstance(model, LM)  # noqa: S101 - for the type
         return chunked_loss(model.features(batch[0]), model.head.weight, batch[1])
 
-    def _held_back(self, batches: int, device: torch.device) -> Iterator[Batch]:
-        """The validation's batches: all of it, or evenly spread parts of it."""
+    def held_back(self, batches: int, device: torch.device) -> Iterator[Batch]:
+        """Batches of what is held back: all of it, or evenly spread parts of it."""
         if self.validation is None:
             return
         length = min(self.windows.length, len(self.validation) - 1)
@@ -80,15 +79,9 @@ class LanguageTask:
             size = min(self.batch_size, windows - first)
             yield _batch(*in_order(self.validation, length, first, size), device)
 
-    def evaluate(self, model: nn.Module, batches: int, device: torch.device) -> dict[str, float]:
-        """Mean loss per token in nats, and perplexity, of what is held back."""
-        total, weight = 0.0, 0.0
-        for batch in self._held_back(batches, device):
-            total += float(self.loss(model, batch))
-            weight += self.weight(batch)
-        if weight == 0 or math.isnan(total):
-            return {"loss": math.inf, "perplexity": math.inf} if weight else {}
-        return {"loss": total / weight, "perplexity": perplexity(total / weight)}
+    def figures(self, loss: float) -> dict[str, float]:
+        """Mean loss per token in nats, and perplexity."""
+        return {"loss": loss, "perplexity": perplexity(loss)}
 
     def samples(self, model: nn.Module, step: int) -> str:
         """Texts that the model writes at temperature 0.8."""
