@@ -18,6 +18,7 @@ from tests.models.lm import reference
 from tests.tiny import tiny_llama_folder
 from vermilion.errors import InputError, ModelError
 from vermilion.models.lm import generate, grammar, io, sample
+from vermilion.models.lm.beam import BeamSearch
 from vermilion.models.lm.generate import Generator, Piece, Request
 from vermilion.models.lm.logits import Row
 from vermilion.models.lm.net import LM
@@ -406,3 +407,142 @@ def test_weights_that_are_no_numbers(folder: Path, tokenizer: Tokenizer) -> None
     net.norm.weight.fill_(float("nan"))
     with pytest.raises(ModelError, match="the model's logits are not finite"):
         run(net, tokenizer, [Request(ids=[5], sampling=GREEDY)])
+
+
+def test_beam_search_is_that_of_transformers(
+    net: LM, tokenizer: Tokenizer, transformers_model: Any
+) -> None:
+    beams = BeamSearch(num_beams=3, early_stopping=True)
+    prompts = [tokenizer.encode(prompt) for prompt in PROMPTS]
+    requests = [Request(ids=p, sampling=GREEDY, beams=beams, max_new_tokens=25) for p in prompts]
+    mixed = [requests[0], replace(requests[1], beams=None), *requests[2:]]
+    options = {"num_beams": 3, "early_stopping": True, "max_new_tokens": 25}
+    expected = greedy_reference(transformers_model, prompts, **options)
+    (expected[1],) = greedy_reference(transformers_model, prompts[1:2], max_new_tokens=25)
+    for batch in (1, 8, 16):
+        for piece, ids in zip(run(net, tokenizer, mixed, batch), expected, strict=True):
+            assert piece.text == tokenizer.decode(ids).rstrip("\ufffd")
+            assert piece.tokens == len(ids)
+            assert piece.finish == ("stop" if ids[-1] == 2 else "length")
+
+
+def test_beam_search_ends_at_a_stop_string_and_at_the_context(
+    net: LM, tokenizer: Tokenizer
+) -> None:
+    beams = BeamSearch(num_beams=3)
+    request = Request(ids=tokenizer.encode("A"), sampling=GREEDY, beams=beams, max_new_tokens=20)
+    (whole,) = run(net, tokenizer, [request])
+    stop = whole.text[5:7]
+    (cut,) = run(net, tokenizer, [replace(request, stop=(stop,), max_new_tokens=500)])
+    assert stop not in cut.text
+    assert cut.finish == "stop"
+    context = net.config.max_position_embeddings
+    (last,) = run(net, tokenizer, [replace(request, ids=[5] * (context - 2))])
+    assert (last.tokens, last.finish) == (2, "length")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling": Sampling()}, "^temperature: beam search takes no chances"),
+        ({"grammar": grammar.from_pattern("a")}, "^num_beams: beam search follows no schema"),
+        ({"sampling": Sampling(temperature=0, logprobs=2)}, "^logprobs: beam search"),
+    ],
+)
+def test_what_beam_search_does_not_do(
+    generator: Generator, changes: dict[str, Any], message: str
+) -> None:
+    request = Request(ids=[5], sampling=GREEDY, beams=BeamSearch(num_beams=2))
+    with pytest.raises(InputError, match=message):
+        list(generator.generate([replace(request, **changes)]))
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_no_repeated_ngrams_as_in_transformers(
+    net: LM, tokenizer: Tokenizer, transformers_model: Any, size: int
+) -> None:
+    sampling, changed = Sampling(temperature=0, no_repeat_ngram_size=size), 0
+    prompts = [tokenizer.encode(prompt) for prompt in PROMPTS]
+    requests = [Request(ids=ids, sampling=sampling, max_new_tokens=60) for ids in prompts]
+    pieces = run(net, tokenizer, requests)
+    for piece, prompt in zip(pieces, prompts, strict=True):
+        options = {"max_new_tokens": 60, "no_repeat_ngram_size": size}
+        (ids,) = greedy_reference(transformers_model, [prompt], **options)
+        assert piece.text == tokenizer.decode(ids).rstrip("\ufffd")
+        (plain,) = greedy_reference(transformers_model, [prompt], max_new_tokens=60)
+        changed += ids != plain
+    assert changed >= 1
+
+
+def test_stop_tokens_and_min_new_tokens(net: LM, tokenizer: Tokenizer) -> None:
+    request = Request(
+        ids=tokenizer.encode("The red"), sampling=Sampling(logprobs=0), max_new_tokens=30
+    )
+    (piece,) = run(net, tokenizer, [request])
+    ids = told(net, tokenizer, request)
+    stop = replace(request, stop_token_ids=(ids[6],))
+    (ended,) = run(net, tokenizer, [stop])
+    assert ended.tokens == ids.index(ids[6]) + 1
+    assert ended.finish == "stop"
+    assert piece.text.startswith(ended.text)
+    later = replace(stop, sampling=replace(request.sampling, min_new_tokens=12))
+    made = told(net, tokenizer, later)
+    assert len(made) > 12
+    assert ids[6] not in made[:12]
+    assert 2 not in made[:12]
+
+
+def told(net: LM, tokenizer: Tokenizer, request: Request) -> list[int]:
+    pieces = Generator(net, tokenizer).generate([request])
+    return [choice.token for piece in pieces for choice in piece.choices]
+
+
+def test_logprobs_are_told_with_the_text(
+    net: LM, tokenizer: Tokenizer, transformers_model: Any
+) -> None:
+    ids = tokenizer.encode("The red")
+    sampling = Sampling(temperature=0.8, top_k=20, repetition_penalty=1.3, logprobs=4, seed=2)
+    request = Request(ids=ids, sampling=sampling, max_new_tokens=15)
+    other = replace(request, sampling=replace(sampling, logprobs=None))
+    pieces = list(Generator(net, tokenizer).generate([request, other]))
+    assert not any(piece.choices for piece in pieces if piece.index == 1)
+    choices = [choice for piece in pieces if piece.index == 0 for choice in piece.choices]
+    made = [choice.token for choice in choices]
+    assert len(made) == finish(pieces)[0].tokens
+    logits = reference.logits(transformers_model, torch.tensor([ids + made]))[0]
+    own = logits.log_softmax(-1)[len(ids) - 1 : -1]
+    for choice, expected in zip(choices, own, strict=True):
+        assert choice.logprob == pytest.approx(float(expected[choice.token]), abs=1e-4)
+        best = expected.topk(4)
+        assert [token for token, _ in choice.top] == best.indices.tolist()
+        assert [p for _, p in choice.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+    assert sum(choice.logprob for choice in choices) == pytest.approx(
+        finish(pieces)[0].logprob, abs=1e-3
+    )
+
+
+def test_a_hook_changes_the_logits(net: LM, tokenizer: Tokenizer) -> None:
+    """As a text watermark does: it favours tokens by what stands before them."""
+    calls: list[tuple[int, int]] = []
+
+    def even(ids: Sequence[int], prompt_length: int, logits: Tensor) -> Tensor:
+        calls.append((len(ids), prompt_length))
+        green = torch.arange(len(logits)) % 2 == ids[-1] % 2
+        return logits + 50 * green
+
+    ids = tokenizer.encode("The red")
+    free = Request(ids=ids, sampling=Sampling(logprobs=0), max_new_tokens=20)
+    led = replace(free, hooks=(even,))
+    pieces = list(Generator(net, tokenizer).generate([free, led]))
+    made = [[c.token for p in pieces if p.index == i for c in p.choices] for i in range(2)]
+    parity = {token % 2 for token in made[1]}
+    assert parity == {ids[-1] % 2}
+    assert len({token % 2 for token in made[0]}) == 2
+    assert told(net, tokenizer, free) == made[0]
+    assert set(calls) == {(len(ids) + n, len(ids)) for n in range(len(made[1]))}
+
+
+def test_min_new_tokens_above_max_new_tokens(generator: Generator) -> None:
+    request = Request(ids=[5], sampling=Sampling(min_new_tokens=9), max_new_tokens=8)
+    with pytest.raises(InputError, match="^min_new_tokens: 9 is more than max_new_tokens, 8"):
+        list(generator.generate([request]))

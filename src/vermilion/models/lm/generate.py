@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vermilion.errors import InputError, ModelError
 from vermilion.models.lm import grammar, sample
+from vermilion.models.lm.beam import BeamSearch, CachedDecoder, Hypothesis, Task, search
 from vermilion.models.lm.logits import LogitsHook, Row
 from vermilion.models.lm.net import LM
 from vermilion.models.lm.sample import Choice, Sampling, choose
@@ -35,6 +36,8 @@ class Request:
         stop_token_ids: tokens that end the text, besides the model's own.
         grammar: that the new text has to follow, see `grammar`; None: free.
         hooks: change the logits before each choice, see `logits.LogitsHook`.
+        beams: search for the likeliest text instead of choosing token by token; its best one
+            comes as one piece. Not with a grammar, temperature above 0, or logprobs above 0.
     """
 
     ids: Sequence[int]
@@ -44,6 +47,7 @@ class Request:
     stop_token_ids: tuple[int, ...] = ()
     grammar: str | None = None
     hooks: tuple[LogitsHook, ...] = ()
+    beams: BeamSearch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,15 @@ class _Sequence:
         return self.row.ids
 
 
+def _check_search(request: Request) -> None:
+    if request.sampling.temperature > 0:
+        raise InputError("temperature: beam search takes no chances; make it 0, or num_beams 1")
+    if request.grammar is not None:
+        raise InputError("num_beams: beam search follows no schema, pattern or grammar; make it 1")
+    if request.sampling.logprobs:
+        raise InputError("logprobs: beam search tells no alternatives; make it 0, or num_beams 1")
+
+
 class Generator:
     """Continues many texts side by side.
 
@@ -152,9 +165,15 @@ class Generator:
         """
         for request in requests:
             self._check(request)
-        waiting = [self._start(i, request) for i, request in enumerate(requests)][::-1]
-        if not waiting:
-            return
+        searches = [(i, r) for i, r in enumerate(requests) if r.beams is not None]
+        waiting = [self._start(i, r) for i, r in enumerate(requests) if r.beams is None][::-1]
+        if waiting:
+            yield from self._sample(waiting)
+        yield from self._search(searches)
+
+    def _sample(self, waiting: list[_Sequence]) -> Iterator[Piece]:
+        """Write token by token; the last of the waiting comes first."""
+        requests = [sequence.request for sequence in waiting]
         # Few texts reach max_new_tokens: there is room for their beginning, and it grows.
         length = max(len(r.ids) + min(r.max_new_tokens, _FIRST_ROOM) for r in requests)
         rows = min(self.max_batch, len(requests))
@@ -187,6 +206,8 @@ class Generator:
             raise InputError("stop: a stop string is empty; leave it out")
         if request.max_new_tokens < 1:
             raise InputError(f"max_new_tokens: must be at least 1 (found {request.max_new_tokens})")
+        if request.beams is not None:
+            _check_search(request)
         least = request.sampling.min_new_tokens
         if least > request.max_new_tokens:
             raise InputError(
@@ -198,14 +219,52 @@ class Generator:
         matcher = None
         if request.grammar is not None:
             matcher = grammar.start(self.tokenizer, request.grammar)
-        row = Row(
+        text = _Text(self.tokenizer, request.stop)
+        return _Sequence(index, request, text, matcher, self._row(request))
+
+    def _row(self, request: Request) -> Row:
+        return Row(
             request.sampling,
             request.ids,
             ends=self._eos | set(request.stop_token_ids),
             hooks=request.hooks,
             tolerance=sample.TOLERANCE,
         )
-        return _Sequence(index, request, _Text(self.tokenizer, request.stop), matcher, row)
+
+    def _search(self, waiting: Sequence[tuple[int, Request]]) -> Iterator[Piece]:
+        """Search for the likeliest texts, as many prompts at once as the batch has room for."""
+        while waiting:
+            count = 1
+            while count < len(waiting) and _beams(waiting[: count + 1]) <= self.max_batch:
+                count += 1
+            batch, waiting = waiting[:count], waiting[count:]
+            tasks = [self._task(request) for _, request in batch]
+            for number, (best, *_) in search(CachedDecoder(self.net, _beams(batch)), tasks):
+                yield self._found(*batch[number], best)
+
+    def _task(self, request: Request) -> Task:
+        def stopped(ids: Sequence[int]) -> bool:
+            text = self.tokenizer.decode(ids)
+            return any(stop in text for stop in request.stop)
+
+        context = self.net.config.max_position_embeddings
+        return Task(
+            row=self._row(request),
+            beams=request.beams or BeamSearch(num_beams=1),
+            max_new_tokens=min(request.max_new_tokens, context - len(request.ids)),
+            stopped=stopped if request.stop else None,
+        )
+
+    def _found(self, index: int, request: Request, best: Hypothesis) -> Piece:
+        ended = best.ids[-1] in self._eos | set(request.stop_token_ids)
+        text = self.tokenizer.decode(best.ids[:-1] if ended else best.ids)
+        stops = [at for stop in request.stop if (at := text.find(stop)) >= 0]
+        text = text[: min(stops)] if stops else text.rstrip("\N{REPLACEMENT CHARACTER}")
+        told = request.sampling.logprobs is not None
+        pairs = zip(best.ids, best.logprobs, strict=True) if told else ()
+        choices = tuple(Choice(token, logprob, certain=True) for token, logprob in pairs)
+        finish = "stop" if ended or stops else "length"
+        return Piece(index, text, finish, len(best.ids), sum(best.logprobs), choices)
 
     def _prefill(self, new: _Sequence, active: list[_Sequence], cache: KeyValueCache) -> Tensor:
         """Compute the prompt in the next free row; a beginning shared with a row is copied."""
@@ -299,6 +358,10 @@ class Generator:
         if sequence.row.step >= sequence.request.max_new_tokens or len(sequence.ids) >= context:
             return text + sequence.text.rest(), "length"
         return text, None
+
+
+def _beams(requests: Sequence[tuple[int, Request]]) -> int:
+    return sum(request.beams.num_beams for _, request in requests if request.beams is not None)
 
 
 def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
