@@ -71,6 +71,10 @@ class Step:
         checks: name of a check and its argument; what fails them is rolled again.
         candidates: how many are drawn at once for each one kept (best of n).
         tries: how many times such a draw is made before a failing one is kept and said.
+        model: name of the model that makes it; one that a person names takes its place. Empty:
+            the usual one.
+        rank: name of a measure (see `line.scores`) by which the best candidate is chosen;
+            empty: by the craft's own score.
     """
 
     name: str
@@ -85,6 +89,8 @@ class Step:
     checks: Mapping[str, Any] = field(default_factory=dict)
     candidates: int = 1
     tries: int = 3
+    model: str = ""
+    rank: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +102,9 @@ class Recipe:
         description: one line for people.
         words: words in a sentence that choose this recipe when none is named.
         asks: regular expression of the requests to `write` that this recipe answers better
-            than the model alone; its groups `subject` and, if it has one, `amount` are used.
+            than the model alone. Its group `subject` is the brief's, `amount` is how many are
+            made, and any other is a variable of the brief.
+        example: such a request, for people whose own is none.
         languages: languages its templates are written for.
         steps: in an order in which every step follows those it needs.
     """
@@ -106,6 +114,7 @@ class Recipe:
     steps: tuple[Step, ...]
     words: tuple[str, ...] = ()
     asks: str = ""
+    example: str = ""
     languages: tuple[str, ...] = ("en",)
 
 

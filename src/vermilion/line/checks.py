@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from vermilion.errors import InputError
+from vermilion.line import verse
 from vermilion.line.phrases import stem, word_list
 from vermilion.types import Brief
 
@@ -225,6 +226,10 @@ def no_echo(text: str, scene: Scene) -> str | None:
     return None
 
 
+def _verse(text: str, bounds: verse.Bounds, scene: Scene) -> str | None:
+    return verse.fault(text, bounds)
+
+
 @dataclass(frozen=True)
 class _Check:
     argument: Any
@@ -243,6 +248,7 @@ CHECKS: Mapping[str, _Check] = {
     "avoid": _Check(list[str], _avoid),
     "whole_end": _Check(bool, _whole_end),
     "claims": _Check(bool, _claims),
+    "verse": _Check(verse.Bounds, _verse),
 }
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from vermilion.line.checks import Scene
+from vermilion.line.crafts import Craft
 from vermilion.line.plan import PlannedStep, derive_seed
+from vermilion.line.scores import MEASURES
 from vermilion.runtime.engines import Engine, OnPiece
 from vermilion.types import Prompt, Sample
 
@@ -39,8 +41,9 @@ def generate(
 
     The rule: `candidates` samples are drawn for each prompt; of those that pass all checks
     the one with the highest score is kept (for text: the mean log-probability of its
-    tokens). Where none passes, `candidates` more are drawn with the next seeds, `tries`
-    times in all; then the one that fails the fewest checks is kept, with what it fails.
+    tokens); where the step names a measure, the sum of its figures comes before that. Where
+    none passes, `candidates` more are drawn with the next seeds, `tries` times in all; then
+    the one that fails the fewest checks is kept, with what it fails.
 
     Args:
         engine: of the step's model.
@@ -66,7 +69,7 @@ def generate(
             on_round(attempt, len(draws))
         samples: list[Sample | None] = [None] * len(draws)
         for number, sample in engine.generate([prompt for _, prompt in draws], on_piece):
-            samples[number] = craft.finish(sample)
+            samples[number] = _measured(craft.finish(sample), craft, step.rank)
         for n in open_:
             others = [best[i] for i in best if i != n and not best[i].failures]
             taken = [craft.text(other.sample) for other in others]
@@ -75,6 +78,19 @@ def generate(
             rated = [Chosen(s, tuple(craft.failures(s, step.checks, here)), 0) for s in drawn]
             if n in best:
                 rated.append(best[n])
-            winner = max(rated, key=lambda c: (-len(c.failures), craft.score(c.sample)))
+            winner = max(rated, key=lambda c: (-len(c.failures), *_rank(c.sample, craft)))
             best[n] = replace(winner, draws=(attempt + 1) * step.candidates)
     return [best[n] for n in range(len(prompts))]
+
+
+def _measured(sample: Sample, craft: Craft, name: str) -> Sample:
+    """The sample with its figures under the measure of that name, if any, in its notes."""
+    if not name:
+        return sample
+    figures = dict(MEASURES[name](craft.text(sample)))
+    return replace(sample, notes={**sample.notes, "measures": figures})
+
+
+def _rank(sample: Sample, craft: Craft) -> tuple[float, float]:
+    """What candidates that fail equally are ordered by."""
+    return sum(sample.notes.get("measures", {}).values()), craft.score(sample)

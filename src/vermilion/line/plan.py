@@ -107,7 +107,7 @@ def plan(
         if language_of(brief) not in recipe.languages:
             # The templates are read in their own language; patterns of it would be in the way.
             values = small = _asking_for(language_of(brief), values)
-        model = models.get(step.kind) or craft.model(values, settings)
+        model = models.get(step.kind) or step.model or craft.model(values, settings)
         planned.append(
             PlannedStep(
                 step=step,

@@ -12,6 +12,7 @@ from typing import Any
 from vermilion.errors import InputError, NotFoundError
 from vermilion.line.checks import validate_checks
 from vermilion.line.reading import checked, parse, read_text
+from vermilion.line.scores import MEASURES
 from vermilion.line.template import compile_template
 from vermilion.settings import get_settings
 from vermilion.types import Brief, Recipe, Step
@@ -67,19 +68,34 @@ def choose(brief: Brief) -> Recipe:
 _AMOUNTS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-def answering(request: str) -> tuple[Recipe, Brief, int] | None:
+def answering(request: str, model: str | None = None) -> tuple[Recipe, Brief, int] | None:
     """The recipe for a request such as "Three taglines for a bookshop", if there is one.
+
+    Args:
+        request: what a person wrote.
+        model: the model that they named, if they named one.
 
     Returns:
         The recipe, a brief with its subject, and how many are asked for, 1 to 20.
+
+    Raises:
+        InputError: the model is one that a recipe alone can ask, and this is no such request.
     """
-    for recipe in shipped().values():
+    recipes = shipped()
+    for recipe in recipes.values():
         found = recipe.asks and re.fullmatch(recipe.asks, request.strip(" ."), re.IGNORECASE)
         if found:
-            word = (found.groupdict().get("amount") or "one").lower()
+            groups = {name: value or "" for name, value in found.groupdict().items()}
+            word = groups.pop("amount", "").lower() or "one"
             amount = _AMOUNTS.index(word) + 1 if word in _AMOUNTS else 1
             amount = min(max(int(word), 1), 20) if word.isdecimal() else amount
-            return recipe, Brief(subject=found["subject"]), amount
+            return recipe, Brief(subject=groups.pop("subject"), variables=groups), amount
+    for recipe in recipes.values():
+        if recipe.example and model in {step.model for step in recipe.steps} - {""}:
+            raise InputError(
+                f"prompt: {request.strip()[:40]!r} is not what {model} can write;"
+                f" ask as in {recipe.example!r} ({recipe.description})"
+            )
     return None
 
 
@@ -123,4 +139,6 @@ def _step(row: Any, what: str, before: set[str]) -> Step:
         if field not in _REQUIRABLE:
             raise InputError(f"{where}: small_requires must be of {', '.join(_REQUIRABLE)}")
     validate_checks(step.checks, where)
+    if step.rank and step.rank not in MEASURES:
+        raise InputError(f"{where}: rank must be of {', '.join(MEASURES)} (found {step.rank!r})")
     return step

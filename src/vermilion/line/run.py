@@ -242,10 +242,14 @@ class Line:
             NotFoundError: the model does not exist or is not pulled.
         """
         check_order(prompt, n)
-        answer = None if settings else recipes.answering(prompt)
-        if answer is not None:
+        answer = recipes.answering(prompt, model)
+        # A model of a recipe's own is asked in that recipe's layout, whatever else is set.
+        if answer is not None and (not settings or answer[0].steps[0].model):
             followed, brief, amount = answer
-            options = replace(brief, counts={followed.steps[0].name: max(n, amount)})
+            first = followed.steps[0]
+            first = replace(first, settings={**first.settings, **settings})
+            followed = replace(followed, steps=(first, *followed.steps[1:]))
+            options = replace(brief, counts={first.name: max(n, amount)})
             finished = self.make(
                 options, recipe=followed, seed=seed, models={"text": model} if model else None
             )
