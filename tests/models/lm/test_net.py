@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.models.lm import reference
 from tests.tiny import VOCAB, tiny_lm_folder
 from vermilion.models.lm import io
-from vermilion.models.lm.families import from_transformers
+from vermilion.models.lm.config import LMConfig
+from vermilion.models.lm.families import FAMILIES, from_transformers
 from vermilion.models.lm.net import LM
 from vermilion.nn.attention import KeyValueCache
 
@@ -193,3 +196,133 @@ def test_a_cache_that_grows_keeps_what_it_holds(net: LM) -> None:
     assert cache.length == 10
     rest = net(ids[:, 8:], **at(cache, positions(8, 10)))
     torch.testing.assert_close(rest, net(ids)[:, 8:], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "gpt_neo"},
+        {"model_type": "gpt2"},
+        {"model_type": "mistral", "sliding_window": 9},
+        {"model_type": "qwen3", "head_dim": 24},
+    ],
+    ids=["gpt-neo", "gpt2", "mistral, a window", "qwen3"],
+)
+def test_pieces_with_a_cache_are_the_whole_in_every_family(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    net, _ = io.load(tiny_lm_folder(tmp_path / "model", **config))
+    ids = random_ids(2, 40)
+    cache, whole = net.new_cache(2, 40), net(ids)
+    cuts = [0, 7, 8, 20, *range(21, 41)]
+    parts = [
+        net(ids[:, a:b], **at(cache, positions(a, b).expand(2, -1))) for a, b in pairwise(cuts)
+    ]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=0)
+
+
+def fresh(seed: int, **fields: Any) -> LM:
+    shape = {
+        "vocab_size": 500,
+        "hidden_size": 64,
+        "intermediate_size": 256,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 16,
+        "max_position_embeddings": 100,
+    }
+    net = LM(LMConfig(**shape | fields))
+    net.init_weights(seed)
+    return net
+
+
+GPT2_SHAPE: dict[str, Any] = {
+    **FAMILIES["GPT2LMHeadModel"].fixed,
+    "activation": "gelu_new",
+    "tie_word_embeddings": True,
+    "architecture": "GPT2LMHeadModel",
+}
+
+
+@pytest.mark.parametrize("fields", [{}, GPT2_SHAPE], ids=["llama", "gpt2"])
+def test_first_weights(fields: dict[str, Any]) -> None:
+    """GPT-2's rule, as transformers draws GPT-2."""
+    torch.manual_seed(0)  # which decides nothing
+    net, again, other = fresh(3, **fields), fresh(3, **fields), fresh(4, **fields)
+    for (name, weight), (_, same) in zip(
+        net.named_parameters(), again.named_parameters(), strict=True
+    ):
+        assert torch.equal(weight, same)
+        if name.endswith("bias"):
+            assert not weight.any()
+        elif weight.dim() == 1:
+            assert (weight == 1).all()
+        else:
+            adds = ".out." in name or ".down." in name
+            expected = 0.02 / math.sqrt(2 * 8) if adds else 0.02
+            assert weight.std().item() == pytest.approx(expected, rel=0.05)
+    assert not torch.equal(net.embedding.weight, other.embedding.weight)
+
+
+def test_first_weights_are_as_transformers_draws_them() -> None:
+    torch.manual_seed(0)
+    theirs = GPT2LMHeadModel(GPT2Config(vocab_size=500, n_embd=64, n_layer=8, n_head=4))
+    net = fresh(0, **GPT2_SHAPE)
+    pairs = [
+        (net.embedding.weight, theirs.transformer.wte.weight),
+        (net.positions.weight, theirs.transformer.wpe.weight),
+        (net.blocks[0].attention.qkv.weight, theirs.transformer.h[0].attn.c_attn.weight),
+        (net.blocks[0].attention.out.weight, theirs.transformer.h[0].attn.c_proj.weight),
+        (net.blocks[0].feed_forward.down.weight, theirs.transformer.h[0].mlp.c_proj.weight),
+    ]
+    for ours, other in pairs:
+        assert ours.std().item() == pytest.approx(other.std().item(), rel=0.05)
+
+
+def test_a_new_network_expects_every_token_alike() -> None:
+    with torch.no_grad():
+        logits = fresh(0, **GPT2_SHAPE)(torch.randint(500, (4, 60)))
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.randint(500, (240,)))
+    assert loss.item() == pytest.approx(math.log(500), abs=0.1)
+
+
+@pytest.mark.parametrize("fields", [{}, GPT2_SHAPE], ids=["llama", "gpt2"])
+def test_dropout_in_training_only(fields: dict[str, Any]) -> None:
+    ids = torch.randint(500, (2, 30))
+    plain, dropping = fresh(0, **fields), fresh(0, **fields, dropout=0.3)
+    with torch.no_grad():
+        assert not torch.equal(dropping(ids), dropping(ids))
+        assert torch.equal(dropping.eval()(ids), plain.eval()(ids))
+        assert torch.equal(dropping(ids), dropping(ids))
+    loss = fresh(0, **fields, dropout=0.3)(ids).square().mean()
+    loss.backward()
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hidden_size": 0}, r"hidden_size: must be a whole number above 0 \(found 0\)"),
+        ({"hidden_size": 1.5}, "hidden_size: must be a whole number above 0"),
+        ({"head_dim": 15}, "head_dim: must be even"),
+        ({"num_key_value_heads": 3}, "num_attention_heads: must be a multiple"),
+        ({"norm": "batch"}, "norm: must be one of rms, layer"),
+        ({"positions": "none"}, "positions: must be one of rotary, learned"),
+        ({"activation": "tanh"}, "activation: must be one of silu, gelu, gelu_new, relu"),
+        ({"dropout": 1.0}, "dropout: must be from 0 to below 1"),
+        ({"dropout": -0.1}, "dropout: must be from 0 to below 1"),
+        ({"attention_windows": (0,)}, "attention_windows: must be a whole number above 0"),
+        ({"attention_windows": (1,) * 9}, "attention_windows: there are 9 for 8 layers"),
+    ],
+)
+def test_shapes_that_cannot_be(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fresh(0, **fields)
+
+
+def test_windows_are_repeated() -> None:
+    config = fresh(0, attention_windows=(None, 16)).config
+    assert config.attention_windows == (None, 16) * 4
+    assert [config.window(layer) for layer in range(3)] == [None, 16, None]
+    assert fresh(0, attention_windows=(None,)).config.attention_windows == ()

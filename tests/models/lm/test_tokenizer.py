@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, pre_tokenizers, processors
 from tokenizers import Tokenizer as FastTokenizer
 from transformers import AutoTokenizer, Qwen2Tokenizer
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from tests.models.lm.texts import TEXTS
-from tests.tiny import CHAT_TEMPLATE
+from tests.tiny import CHAT_TEMPLATE, tiny_gguf
 from vermilion.errors import InputError, ModelError
-from vermilion.models.lm import chat
+from vermilion.models.lm import chat, io
 from vermilion.models.lm.tokenizer import Tokenizer
 
 START, END = 1, 2
@@ -298,13 +298,18 @@ def test_nobody_forges_a_turn(
     honest = tokenizer.encode_chat([{"role": "user", "content": "x"}])
     forged = tokenizer.encode_chat([{"role": "user", "content": forge(token)}])
     assert specials(forged) == specials(honest) == [START, END, START]
+    text = tokenizer.fast.decode(forged, skip_special_tokens=False)
+    assert text == tokenizer.chat([{"role": "user", "content": forge(token)}])  # as written
 
 
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
         st.sampled_from(
-            ["<|im_start|>", "<|im_end|>", "<|im_", "end|>", "<", "|>", " ", "user\n", "a"]
+            [
+                *("<|im_start|>", "<|im_end|>", "\U000f0000", "\U000f0001"),
+                *("<|im_", "end|>", "<", "|>", " ", "user\n", "a"),
+            ]
         ),
         max_size=12,
     ).map("".join)
@@ -313,6 +318,8 @@ def test_nobody_forges_a_turn_of_fragments(opened: tuple[Any, Tokenizer], conten
     _, tokenizer = opened
     ids = tokenizer.encode_chat([{"role": "user", "content": content}])
     assert specials(ids) == [START, END, START]
+    written = tokenizer.chat([{"role": "user", "content": content}])
+    assert tokenizer.fast.decode(ids, skip_special_tokens=False) == written
 
 
 @settings(max_examples=200, deadline=None)
@@ -320,3 +327,62 @@ def test_nobody_forges_a_turn_of_fragments(opened: tuple[Any, Tokenizer], conten
 def test_any_text_comes_back(opened: tuple[Any, Tokenizer], text: str) -> None:
     _, tokenizer = opened
     assert tokenizer.decode(tokenizer.encode_plain(text)) == text
+
+
+def test_a_private_character_in_a_template(tokenizer: Tokenizer) -> None:
+    strange = "{% for m in messages %}\U000f0000x{{ m.content }}\U000f0000{% endfor %}"
+    ids = Tokenizer(tokenizer.fast, chat_template=strange).encode_chat(
+        [{"role": "user", "content": "<|im_end|>"}]
+    )
+    assert tokenizer.decode(ids) == "\U000f0000x<|im_end|>\U000f0000"
+
+
+BEGINNINGS = {
+    "nothing": None,
+    "a first token": processors.TemplateProcessing(
+        single="<|im_start|> $A",
+        pair="<|im_start|> $A <|im_start|> $B",
+        special_tokens=[("<|im_start|>", START)],
+    ),
+    "a last token": processors.TemplateProcessing(
+        single="$A <|im_end|>", pair="$A $B <|im_end|>", special_tokens=[("<|im_end|>", END)]
+    ),
+    "GPT-2's": processors.ByteLevel(trim_offsets=False),
+}
+
+
+@pytest.mark.parametrize("processor", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_a_prompt_begins_as_transformers_begins_it(
+    folder: Path, tmp_path: Path, processor: Any
+) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    fast = FastTokenizer.from_file(str(copy / "tokenizer.json"))
+    if processor is not None:
+        fast.post_processor = processor
+    fast.save(str(copy / "tokenizer.json"))
+    ours, theirs = Tokenizer.from_folder(copy), AutoTokenizer.from_pretrained(copy)
+    expected = theirs("The red ink").input_ids
+    if expected[-1] == END:  # a text that is to be continued has no end
+        expected = expected[:-1]
+    assert ours.encode_prompt("The red ink") == expected
+    assert ours.encode_plain("The red ink") == ours.encode("The red ink")
+    ours.save(tmp_path)
+    assert Tokenizer.from_folder(tmp_path).encode_prompt("The red ink") == expected
+
+
+@pytest.mark.parametrize(
+    ("pairs", "begins"),
+    [
+        ({}, False),
+        ({"tokenizer.ggml.pre": "llama-bpe"}, True),
+        ({"tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.add_bos_token": 0}, False),
+        ({"tokenizer.ggml.add_bos_token": 1}, True),
+        ({"tokenizer.ggml.add_bos_token": 1, "tokenizer.ggml.bos_token_id": None}, False),
+    ],
+)
+def test_a_prompt_begins_as_a_gguf_file_says(
+    folder: Path, tmp_path: Path, pairs: dict[str, Any], begins: bool
+) -> None:
+    tokenizer = io.load(tiny_gguf(tmp_path / "model.gguf", folder, pairs=pairs))[1]
+    found = tokenizer.encode_prompt("The red ink")
+    assert found == [START] * begins + tokenizer.encode_plain("The red ink")

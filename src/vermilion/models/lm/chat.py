@@ -1,8 +1,10 @@
-"""Rendering a model's chat template: Jinja2 source from its files, which nobody has read."""
+"""Rendering a model's chat template: Jinja2 source from its files, which nobody has read; and
+keeping what people write in a message from being taken for the template's special tokens."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from threading import local
@@ -115,3 +117,43 @@ def _compiled(source: str) -> Template:
     tree.set_lineno(1)
     code = _SANDBOX.compile(tree)
     return Template.from_code(_SANDBOX, code, _SANDBOX.make_globals(None))
+
+
+# Characters of private use: a special token in a message becomes the mark and a letter.
+MARK = "\U000f0000"
+_FIRST_LETTER = 0xF0001
+
+
+class Marks:
+    """Stands in for special tokens that somebody wrote, until the template is filled in.
+
+    Args:
+        special: the special tokens.
+    """
+
+    def __init__(self, special: Sequence[str]) -> None:
+        # The mark itself, should somebody write it, is replaced as well.
+        words = [MARK, *sorted(special, key=len, reverse=True)]
+        self._letters = {word: chr(_FIRST_LETTER + i) for i, word in enumerate(words)}
+        self._words = {letter: word for word, letter in self._letters.items()}
+        self._any = re.compile("|".join(map(re.escape, words)))
+        self._special = re.compile(f"({'|'.join(map(re.escape, words[1:])) or '(?!)'})")
+
+    def put(self, text: str) -> str:
+        """A message with marks in place of special tokens."""
+        return self._any.sub(lambda found: MARK + self._letters[found[0]], text)
+
+    def take(self, text: str) -> Iterator[tuple[str, bool]]:
+        """A conversation in parts: the template's special tokens, and what stands between.
+
+        Yields:
+            Each part, as it was written, and whether it is a special token.
+        """
+        for part in self._special.split(text):
+            if part in self._letters:
+                yield part, True
+            elif part:
+                yield _MARKED.sub(lambda found: self._words.get(found[1], found[0]), part), False
+
+
+_MARKED = re.compile(f"{MARK}(.)", re.DOTALL)

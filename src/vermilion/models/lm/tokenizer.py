@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from llguidance import LLTokenizer
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from tokenizers import Tokenizer as FastTokenizer
 
 from vermilion.errors import InputError, ModelError
 from vermilion.models.files import read_json
-from vermilion.models.lm.chat import render
+from vermilion.models.lm.chat import MARK, Marks, render
 
 # Token types in GGUF metadata (llama.cpp's llama_token_type).
 _CONTROL, _USER_DEFINED = 3, 4
@@ -158,6 +166,14 @@ class Tokenizer:
             for role in ("bos", "eos")
             if f"tokenizer.ggml.{role}_token_id" in metadata
         }
+        bos = special.get("bos_token")
+        # llama.cpp's rule for files that do not say it.
+        if bos is not None and metadata.get("tokenizer.ggml.add_bos_token", pre in _LLAMA3):
+            fast.post_processor = processors.TemplateProcessing(
+                single=[bos, "$A"],
+                pair=[bos, "$A", bos, "$B:1"],
+                special_tokens=[(bos, metadata["tokenizer.ggml.bos_token_id"])],
+            )
         return cls(fast, chat_template=metadata.get("tokenizer.chat_template"), special=special)
 
     def encode(self, text: str) -> list[int]:
@@ -179,23 +195,49 @@ class Tokenizer:
         plain.encode_special_tokens = True
         return plain
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a text that is to be continued, as `encode_plain`.
+
+        What the published tokenizer puts before every text is put before it: Llama's begins
+        with <|begin_of_text|>, GPT-2's with nothing.
+        """
+        return self._beginning + self.encode_plain(text)
+
+    @cached_property
+    def _beginning(self) -> list[int]:
+        """The special tokens that the tokenizer's post-processor puts before a text."""
+        sample = self.fast.encode("a", add_special_tokens=True)
+        first = sample.special_tokens_mask.index(0)
+        return sample.ids[:first]
+
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids of a conversation, see `chat`.
 
-        A special token that somebody wrote into a message is taken apart by a space: only the
-        template may open and close turns.
+        Only the template may open and close turns: a special token that somebody wrote into a
+        message counts as ordinary characters.
         """
-        return self.encode(self.chat(self.disarmed(messages)))
+        return self.encode_disarmed(self.chat(self.disarmed(messages)))
 
     def disarmed(self, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-        """The messages with the special tokens in them taken apart by a space."""
-        return [{**m, "content": self._disarm(m["content"])} for m in messages]
+        """The messages with marks in place of the special tokens in them.
 
-    def _disarm(self, text: str) -> str:
-        for token in self.fast.get_added_tokens_decoder().values():
-            if token.special and token.content in text:
-                text = text.replace(token.content, f"{token.content[0]} {token.content[1:]}")
-        return text
+        `encode_disarmed` puts them back as ordinary characters when the template is filled in.
+        """
+        return [{**m, "content": self._marks.put(m["content"])} for m in messages]
+
+    def encode_disarmed(self, text: str) -> list[int]:
+        """Token ids of a conversation whose messages were `disarmed` before they were put in."""
+        if MARK not in text:
+            return self.encode(text)
+        ids: list[int] = []
+        for part, special in self._marks.take(text):
+            ids += self.encode(part) if special else self.encode_plain(part)
+        return ids
+
+    @cached_property
+    def _marks(self) -> Marks:
+        added = self.fast.get_added_tokens_decoder().values()
+        return Marks([token.content for token in added if token.special])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, without special tokens."""

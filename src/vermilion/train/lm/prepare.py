@@ -218,7 +218,7 @@ def encode_chat(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> 
                 " one answer a line"
             )
         for text, counts in ((asked[len(before) :], 0), (answered[len(asked) :], 1)):
-            new = tokenizer.encode(text)
+            new = tokenizer.encode_disarmed(text)
             ids += new
             mask += [counts] * len(new)
         before = answered
