@@ -34,6 +34,9 @@ _WHERE = {
     "Library": "vermilion.library",
     "Store": "vermilion.runtime.store",
     "train_lm": "vermilion.train.lm.door",
+    "plan_lm": "vermilion.train.lm.door",
+    "training_settings": "vermilion.train.lm.options",
+    "read_settings": "vermilion.train.options",
     "parse_set": "vermilion.train.options",
     "Asset": "vermilion.types",
     "Brief": "vermilion.types",
@@ -55,8 +58,9 @@ if TYPE_CHECKING:
     from vermilion.line.run import Line, embed, load, make, remake, speak, write
     from vermilion.runtime.store import Store
     from vermilion.settings import get_settings
-    from vermilion.train.lm.door import train_lm
-    from vermilion.train.options import parse_set
+    from vermilion.train.lm.door import plan_lm, train_lm
+    from vermilion.train.lm.options import training_settings
+    from vermilion.train.options import parse_set, read_settings
     from vermilion.types import Asset, Brief, Hit, Prompt, Recipe, Sample, Step
 
 __all__ = [
@@ -82,9 +86,12 @@ __all__ = [
     "load",
     "make",
     "parse_set",
+    "plan_lm",
+    "read_settings",
     "remake",
     "speak",
     "train_lm",
+    "training_settings",
     "write",
 ]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 import vermilion as vm
 from vermilion.cli.show import AsJson, Quiet, err, out, print_json, shown
@@ -47,29 +49,43 @@ def lm(
     pairs: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with settings; --set comes before it.")
+    ] = None,
     licence: Annotated[
         str | None, typer.Option(help="Of the model, an SPDX expression such as CC0-1.0.")
     ] = None,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Of the run.  [default: HOME/runs/NAME]")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the config and what it needs; train nothing.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a language model, or go on with the run of that name. Ctrl-C saves and stops."""
+    """Train a language model, or go on with the run of that name. Ctrl-C saves and stops.
+
+    `vermilion train settings` lists what --set can change.
+    """
+    given = {} if config is None else vm.read_settings(config)
+    given |= vm.parse_set([*(pairs or ()), *(settings or ())])
+    order: dict[str, Any] = {"base": base, "lora": lora, "field": field, "tokenizer": tokenizer}
+    if dry_run:
+        with _watching(quiet, as_json) as (_, on_tokens):
+            needs = vm.plan_lm(data, settings=given, on_tokens=on_tokens, **order)
+        _show_needs(needs, as_json)
+        return
     with _watching(quiet, as_json) as (watch, on_tokens):
         trained = vm.train_lm(
             data,
             name=name,
-            base=base,
-            lora=lora,
-            field=field,
-            tokenizer=tokenizer,
-            settings=vm.parse_set([*(pairs or ()), *(settings or ())]),
+            settings=given,
             licence=licence,
             out=folder,
             watch=watch,
             on_tokens=on_tokens,
+            **order,
         )
     outcome = trained.run.outcome
     if as_json:
@@ -91,6 +107,40 @@ def lm(
         )
     if outcome.state == "stopped":
         raise typer.Exit(STOPPED)
+
+
+@app.command()
+def settings(as_json: AsJson = False) -> None:
+    """List what --set can change, with the defaults."""
+    rows = vm.training_settings()
+    if as_json:
+        print_json([dict(zip(("name", "default", "about"), row, strict=True)) for row in rows])
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("setting", "default", "what it is"):
+        table.add_column(heading, no_wrap=heading == "setting")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    out.print(table)
+
+
+def _show_needs(needs: Any, as_json: bool) -> None:
+    """What a training would need."""
+    if as_json:
+        print_json(asdict(needs))
+        return
+    print_json(needs.config)
+    lines = (
+        f"parameters {needs.parameters:,}, of which {needs.trained:,} are trained",
+        f"text of {needs.train_tokens:,} tokens, gone over {needs.epochs:.3g} times;"
+        f" {needs.validation_tokens:,} held back",
+        f"memory about {human_size(needs.memory_bytes)};"
+        f" {human_size(needs.memory_free_bytes)} are free",
+        f"time about {timedelta(seconds=round(needs.seconds))}:"
+        f" {needs.seconds_per_step:.2f} s a step, measured now",
+    )
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
 
 
 @contextmanager

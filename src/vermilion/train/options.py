@@ -133,7 +133,7 @@ def parse_set(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """Settings from a TOML file; its tables, if any, only group them.
 
     Raises:

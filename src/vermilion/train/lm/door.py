@@ -8,14 +8,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vermilion.errors import InputError
 from vermilion.runtime.cards import TRAINED_HERE, UNKNOWN_LICENCE, Card, check_name
 from vermilion.runtime.device import choose_device
 from vermilion.runtime.store import Store
 from vermilion.settings import get_settings
-from vermilion.train.distributed import joined
+from vermilion.train.distributed import World, joined
+from vermilion.train.lm.estimate import Estimate, estimate
 from vermilion.train.lm.options import ALIASES, KINDS, Adapters, Shape
-from vermilion.train.lm.prepare import KINDS_OF_TOKENIZERS, Base, Request
+from vermilion.train.lm.prepare import KINDS_OF_TOKENIZERS, Base, Request, prepare
 from vermilion.train.lm.run import Run, train
 from vermilion.train.loop import Watch
 from vermilion.train.options import resolve
@@ -77,13 +80,62 @@ def train_lm(
         ModelError: the base or a checkpoint is broken.
         StorageError: the disk is full.
     """
-    data = Path(data).expanduser()
+    order = _ordered(data, name, base, lora, field, tokenizer, settings)
     house = get_settings()
-    store = Store(house.models_dir)
-    name = check_name(name if name is not None else name_of(data))
+    folder = out if out is not None else house.home / "runs" / order.name
+    with joined(choose_device(house)) as world:
+        silent = watch or (lambda event: None)
+        run = train(order.request, folder, house.home / "cache", world, silent, on_tokens)
+        card = None
+        if run.model is not None and world.first:
+            card = Store(house.models_dir).publish(run.model, _card(order, run, licence))
+    return Trained(name=order.name, run=run, card=card)
+
+
+def plan_lm(
+    data: str | Path,
+    *,
+    base: str | None = None,
+    lora: bool = False,
+    field: str | None = None,
+    tokenizer: str = "bpe",
+    settings: Mapping[str, Any] | None = None,
+    on_tokens: Callable[[int], None] | None = None,
+) -> Estimate:
+    """What `train_lm` would need; trains nothing but a few steps that are thrown away.
+
+    Tokens are made and kept, since counting them is making them. For the arguments and errors
+    see `train_lm`.
+    """
+    order = _ordered(data, None, base, lora, field, tokenizer, settings)
+    house = get_settings()
+    prepared = prepare(order.request, house.home / "cache", on_tokens)
+    return estimate(prepared, World(torch.device(choose_device(house))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    name: str
+    request: Request
+    origin: Card | None
+
+
+def _ordered(
+    data: str | Path,
+    name: str | None,
+    base: str | None,
+    lora: bool,
+    field: str | None,
+    tokenizer: str,
+    settings: Mapping[str, Any] | None,
+) -> _Order:
+    """What a person asks for, looked at."""
+    data = Path(data).expanduser()
+    store = Store(get_settings().models_dir)
     kind = KINDS_OF_TOKENIZERS.get(tokenizer)
     if kind is None:
         raise InputError(f"tokenizer: {tokenizer!r} is not known; use bpe or characters")
+    name = check_name(name if name is not None else name_of(data))
     store.check_free(name)
     given = dict(settings or {})
     _check(given, base, lora)
@@ -103,15 +155,7 @@ def train_lm(
         adapters=adapters if lora else None,
         training=training,
     )
-    folder = out if out is not None else house.home / "runs" / name
-    with joined(choose_device(house)) as world:
-        run = train(
-            request, folder, house.home / "cache", world, watch or (lambda event: None), on_tokens
-        )
-        card = None
-        if run.model is not None and world.first:
-            card = store.publish(run.model, _card(name, run, data, base, origin, licence))
-    return Trained(name=name, run=run, card=card)
+    return _Order(name=name, request=request, origin=origin)
 
 
 def _check(given: Mapping[str, Any], base: str | None, lora: bool) -> None:
@@ -132,24 +176,24 @@ def _check(given: Mapping[str, Any], base: str | None, lora: bool) -> None:
         raise InputError(f"set: {min(useless)} is for adapters; add --lora")
 
 
-def _card(
-    name: str, run: Run, data: Path, base: str | None, origin: Card | None, licence: str | None
-) -> Card:
-    figures = run.outcome.figures
+def _card(order: _Order, run: Run, licence: str | None) -> Card:
+    figures, origin = run.outcome.figures, order.origin
+    base = None if order.request.base is None else order.request.base.name
     inherited = origin.licence if origin is not None else UNKNOWN_LICENCE
     heard = f", perplexity {figures['perplexity']:.4g}" if "perplexity" in figures else ""
+    data = order.request.data.name
     return Card(
-        name=name,
+        name=order.name,
         kind="text",
         family="lm",
         source=TRAINED_HERE,
         licence=licence if licence is not None else inherited,
         languages=origin.languages if origin is not None else (),
-        good_for=f"trained on {data.name}{'' if base is None else f' from {base}'}{heard}",
+        good_for=f"trained on {data}{'' if base is None else f' from {base}'}{heard}",
         options={
             "recipe": {
                 "config": dict(run.config),
-                "data": data.name,
+                "data": data,
                 "base": base,
                 "steps": run.outcome.step,
                 "best_step": run.outcome.best_step,

@@ -91,6 +91,11 @@ ALIASES = options.ALIASES | {
 KINDS = (Shape, Corpus, Tuning, Adapters, Training)
 
 
+def training_settings() -> list[tuple[str, str, str]]:
+    """Field, default and sentence of everything that can be set."""
+    return options.described(KINDS)
+
+
 def config_of(shape: Shape, vocab_size: int, end: int, dropout: float) -> LMConfig:
     """The network's config.
 
