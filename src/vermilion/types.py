@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,7 +147,8 @@ class TextSettings:
         system: instruction that stands before the conversation.
         examples: earlier turns to follow, pairs of request and answer.
         schema: JSON schema that the answer follows.
-        pattern: regular expression that the answer follows; not together with `schema`.
+        pattern: regular expression that the answer follows.
+        grammar: Lark grammar that the answer follows; one of schema, pattern and grammar.
         render: Jinja2 source that makes words of an answer under a schema, whose fields it
             names; empty: the answer's strings, a paragraph each.
         temperature: >= 0; 0 takes the likeliest token each time.
@@ -155,22 +156,41 @@ class TextSettings:
         top_p: in (0, 1].
         min_p: in [0, 1].
         repetition_penalty: > 0; 1 changes nothing.
+        presence_penalty: -2 to 2, taken off tokens that the new text has (OpenAI's).
+        frequency_penalty: -2 to 2, taken off for each time it has them (OpenAI's).
+        no_repeat_ngram_size: no run of that many tokens comes twice; 0: any may.
+        min_new_tokens: the model does not end the text before.
         max_new_tokens: 1 to 8192.
         stop: strings that end the text; not part of it.
+        stop_token_ids: tokens that end the text, besides the model's own.
+        num_beams: above 1, search for the likeliest text; temperature is 0 then.
+        length_penalty: of beam search; above 0 favours long texts, below 0 short ones.
+        early_stopping: of beam search: True, False or "never".
+        logprobs: tell each token's log-probability, and as many alternatives; None: neither.
     """
 
     system: str = ""
     examples: tuple[tuple[str, str], ...] = ()
     schema: Mapping[str, Any] | None = None
     pattern: str = ""
+    grammar: str = ""
     render: str = ""
     temperature: float = 0.7
     top_k: int = 50
     top_p: float = 0.9
     min_p: float = 0.0
     repetition_penalty: float = 1.1
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    min_new_tokens: int = 0
     max_new_tokens: int = 256
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

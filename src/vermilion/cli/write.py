@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import vermilion as vm
 from vermilion.cli.show import AsJson, Quiet, Seed, asset_json, err, print_json, shown, spinner
+from vermilion.errors import InputError
 from vermilion.types import TextSettings
 
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"”’')\]]*(?=\s|$)")
 _GUARD = 60  # pieces before the limit, from which on only whole sentences are shown
+
+
+class Stopping(StrEnum):
+    """Values of `TextSettings.early_stopping`, as they are written on a command line."""
+
+    true = "true"
+    false = "false"
+    never = "never"
+
+
+_STOPPING: dict[Stopping, Any] = {
+    Stopping.true: True,
+    Stopping.false: False,
+    Stopping.never: "never",
+}
 
 
 class Stream:
@@ -42,14 +61,78 @@ class Stream:
         sys.stdout.flush()
 
 
+def _text(path: Path, what: str) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"{what}: {path} cannot be read as UTF-8 text; check the file") from None
+
+
+def _schema(path: Path) -> Any:
+    try:
+        return json.loads(_text(path, "schema"))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"schema: {path} is not JSON: {error}") from None
+
+
 def write(
     prompt: Annotated[str, typer.Argument(help="What to write, or - for standard input.")],
     n: Annotated[int, typer.Option("--n", "-n", help="How many.")] = 1,
     model: Annotated[str | None, typer.Option(help="Name of a model, or path of one.")] = None,
     seed: Seed = None,
     temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest words.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the likeliest that reach this probability.")
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Least share of the likeliest token's probability.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1, what was said becomes less likely.")
+    ] = None,
+    presence_penalty: Annotated[
+        float | None, typer.Option(help="Taken off what the new text has; -2 to 2.")
+    ] = None,
+    frequency_penalty: Annotated[
+        float | None, typer.Option(help="Taken off for each time it has it; -2 to 2.")
+    ] = None,
+    no_repeat_ngram_size: Annotated[
+        int | None, typer.Option(help="No run of so many tokens comes twice.")
+    ] = None,
+    num_beams: Annotated[
+        int | None, typer.Option(help="Search for the likeliest text with so many beams.")
+    ] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(help="Of beams: above 0 favours long texts.")
+    ] = None,
+    early_stopping: Annotated[
+        Stopping | None, typer.Option(help="Of beams: when the search ends.")
+    ] = None,
+    min_new_tokens: Annotated[int | None, typer.Option(help="Fewest tokens of one text.")] = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Most tokens of one text.  [default: 256]")
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="String that ends the text; may be repeated.")
+    ] = None,
+    stop_token_id: Annotated[
+        list[int] | None, typer.Option(help="Token that ends the text; may be repeated.")
+    ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File with a JSON schema that the text follows."),
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Regular expression that the text follows.")
+    ] = None,
+    grammar: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File with a Lark grammar that the text follows."),
+    ] = None,
+    logprobs: Annotated[
+        int | None,
+        typer.Option(help="With --json: tokens' log-probabilities, and so many alternatives."),
     ] = None,
     system: Annotated[
         str | None, typer.Option(help="Instruction that stands before the prompt.")
@@ -59,7 +142,28 @@ def write(
 ) -> None:
     """Write texts and keep them in the library."""
     text = sys.stdin.read(1_000_000) if prompt == "-" else prompt
-    given = {"temperature": temperature, "max_new_tokens": max_new_tokens, "system": system}
+    given = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+        "num_beams": num_beams,
+        "length_penalty": length_penalty,
+        "early_stopping": None if early_stopping is None else _STOPPING[early_stopping],
+        "min_new_tokens": min_new_tokens,
+        "max_new_tokens": max_new_tokens,
+        "stop": stop or None,
+        "stop_token_ids": stop_token_id or None,
+        "schema": None if schema is None else _schema(schema),
+        "pattern": pattern,
+        "grammar": None if grammar is None else _text(grammar, "grammar"),
+        "logprobs": logprobs,
+        "system": system,
+    }
     settings = {name: value for name, value in given.items() if value is not None}
     live = n == 1 and not as_json and sys.stdout.isatty()
     with vm.Line() as line, spinner(shown(quiet, as_json), "writing") as progress:

@@ -132,13 +132,14 @@ def _asking_for(language: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tightened(step: Step) -> dict[str, Any]:
-    """A step's settings for a small model; of pattern and schema it keeps the tighter one's."""
+    """A step's settings for a small model; what that one's text follows takes its place."""
     settings = dict(step.settings)
-    if step.small.get("pattern"):
-        settings.pop("schema", None)
+    led = [name for name in ("schema", "pattern", "grammar") if step.small.get(name)]
+    for name in ("schema", "pattern", "grammar"):
+        if led and name not in led:
+            settings.pop(name, None)
+    if led and "schema" not in led:
         settings.pop("render", None)
-    if step.small.get("schema") is not None:
-        settings.pop("pattern", None)
     return settings | dict(step.small)
 
 

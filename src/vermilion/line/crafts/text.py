@@ -25,19 +25,37 @@ class TextCraft:
     def settings(self, values: Mapping[str, Any], where: str) -> dict[str, Any]:
         """See `Craft.settings`; the fields are those of `TextSettings`."""
         settings = checked(TextSettings, dict(values), where)
+        if settings.num_beams > 1 and "temperature" not in values:
+            settings = replace(settings, temperature=0.0)
         bounds = {
             "temperature": (settings.temperature, 0, 10),
             "top_k": (settings.top_k, 0, 10**6),
             "top_p": (settings.top_p, 1e-6, 1),
             "min_p": (settings.min_p, 0, 1),
             "repetition_penalty": (settings.repetition_penalty, 0.01, 10),
+            "presence_penalty": (settings.presence_penalty, -2, 2),
+            "frequency_penalty": (settings.frequency_penalty, -2, 2),
+            "no_repeat_ngram_size": (settings.no_repeat_ngram_size, 0, 1000),
+            "min_new_tokens": (settings.min_new_tokens, 0, settings.max_new_tokens),
             "max_new_tokens": (settings.max_new_tokens, 1, 8192),
+            "num_beams": (settings.num_beams, 1, 64),
+            "length_penalty": (settings.length_penalty, -10, 10),
+            "logprobs": (settings.logprobs or 0, 0, 20),
         }
         for name, (value, least, most) in bounds.items():
             if not least <= value <= most:
                 raise InputError(f"{where}.{name} must be {least} to {most} (found {value})")
-        if settings.schema is not None and settings.pattern:
-            raise InputError(f"{where}: schema and pattern exclude each other; leave one out")
+        led = [settings.schema is not None, settings.pattern != "", settings.grammar != ""]
+        if sum(led) > 1:
+            raise InputError(
+                f"{where}: schema, pattern and grammar exclude one another; keep one of them"
+            )
+        if "" in settings.stop:
+            raise InputError(f"{where}.stop: a stop string is empty; leave it out")
+        if min(settings.stop_token_ids, default=0) < 0:
+            raise InputError(f"{where}.stop_token_ids: a token's number is 0 or more")
+        if settings.num_beams > 1:
+            _check_beams(settings, any(led), where)
         if settings.render:
             compile_template(settings.render, f"{where}.render")
         return asdict(settings)
@@ -56,7 +74,7 @@ class TextCraft:
         cut = sample.notes.get("finish") == "length"
         if settings.schema is not None:
             return _structured(sample, text, settings.render)
-        whole = not cut or settings.pattern != ""
+        whole = not cut or settings.pattern != "" or settings.grammar != ""
         if cut:
             last = _LAST_END.match(text)
             text, whole = (last[0].strip(), True) if last else (text, False)
@@ -82,6 +100,16 @@ class TextCraft:
         text = self.text(sample)
         content = (text.rstrip() + "\n").encode()
         return Encoded(content=content, media_type="text/plain", suffix="txt", text=text)
+
+
+def _check_beams(settings: TextSettings, led: bool, where: str) -> None:
+    place = f"{where}.num_beams: beam search"
+    if settings.temperature > 0:
+        raise InputError(f"{place} takes no chances; leave temperature out, or set it to 0")
+    if led:
+        raise InputError(f"{place} follows no schema, pattern or grammar; set it to 1")
+    if settings.logprobs:
+        raise InputError(f"{place} tells no alternatives; set logprobs to 0, or num_beams to 1")
 
 
 def _structured(sample: Sample, text: str, source: str) -> Sample:

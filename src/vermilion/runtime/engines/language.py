@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import llguidance
 import torch
 
-from vermilion.errors import InputError
 from vermilion.models.lm import grammar, io
+from vermilion.models.lm.beam import BeamSearch
 from vermilion.models.lm.generate import Generator, Request
 from vermilion.models.lm.net import LM
-from vermilion.models.lm.sample import Sampling
+from vermilion.models.lm.sample import Choice, Sampling
 from vermilion.models.lm.tokenizer import Tokenizer
 from vermilion.runtime.cards import Card
 from vermilion.runtime.device import choose_device
@@ -60,25 +60,41 @@ class LanguageEngine:
     ) -> Iterator[tuple[int, Sample]]:
         """Yield (number, sample) as texts are finished; see `Engine.generate`.
 
-        A sample's notes: "tokens", "logprob" (mean per token, natural logarithm) and
-        "finish" ("stop" or "length").
+        A sample's notes: "tokens", "logprob" (mean per token, natural logarithm),
+        "finish" ("stop" or "length") and, where the settings ask for them, "logprobs": for
+        each token its text, id, logprob and, under "top", its likeliest alternatives.
 
         Raises:
-            InputError: a prompt is too long, or its schema cannot be used.
+            InputError: a prompt is too long, or its schema, pattern or grammar cannot be used.
         """
         texts = [""] * len(prompts)
+        told: list[list[dict[str, Any]]] = [[] for _ in prompts]
         for piece in self._generator.generate([self._request(prompt) for prompt in prompts]):
             texts[piece.index] += piece.text
             if on_piece is not None and piece.text:
                 on_piece(piece.index, piece.text)
+            told[piece.index] += [self._told(choice) for choice in piece.choices]
             if piece.finish is not None:
-                notes = {
+                notes: dict[str, Any] = {
                     "tokens": piece.tokens,
                     "logprob": round(piece.logprob / piece.tokens, 6),
                     "finish": piece.finish,
                 }
                 prompt = prompts[piece.index]
+                if prompt.settings.get("logprobs") is not None:
+                    notes["logprobs"] = told[piece.index]
                 yield piece.index, Sample(prompt=prompt, content=texts[piece.index], notes=notes)
+
+    def _told(self, choice: Choice) -> dict[str, Any]:
+        chosen, *top = (
+            {
+                "token": self.tokenizer.fast.decode([token], skip_special_tokens=False),
+                "id": token,
+                "logprob": round(logprob, 6),
+            }
+            for token, logprob in [(choice.token, choice.logprob), *choice.top]
+        )
+        return {**chosen, "top": top}
 
     def _request(self, prompt: Prompt) -> Request:
         settings = TextSettings(**prompt.settings)
@@ -90,27 +106,37 @@ class LanguageEngine:
                 top_p=settings.top_p,
                 min_p=settings.min_p,
                 repetition_penalty=settings.repetition_penalty,
+                presence_penalty=settings.presence_penalty,
+                frequency_penalty=settings.frequency_penalty,
+                no_repeat_ngram_size=settings.no_repeat_ngram_size,
+                min_new_tokens=settings.min_new_tokens,
+                logprobs=settings.logprobs,
                 seed=prompt.seed,
             ),
             max_new_tokens=settings.max_new_tokens,
             stop=tuple(settings.stop),
-            grammar=_grammar(settings),
+            stop_token_ids=tuple(settings.stop_token_ids),
+            grammar=grammar.from_settings(settings.schema, settings.pattern, settings.grammar),
+            beams=_beams(settings),
         )
 
     def _ids(self, text: str, settings: TextSettings) -> list[int]:
         """The conversation as the model was tuned for it; plain text where it was not."""
         turns = [part for example in settings.examples for part in example] + [text]
         if self.tokenizer.chat_template is None:
-            return self.tokenizer.encode_plain("\n\n".join(filter(None, [settings.system, *turns])))
+            turns = [settings.system, *turns]
+            return self.tokenizer.encode_prompt("\n\n".join(filter(None, turns)))
         messages = [{"role": "system", "content": settings.system}] if settings.system else []
         for number, turn in enumerate(turns):
             messages.append({"role": "assistant" if number % 2 else "user", "content": turn})
         return self.tokenizer.encode_chat(messages)
 
 
-def _grammar(settings: TextSettings) -> str | None:
-    if settings.schema is not None and settings.pattern:
-        raise InputError("settings: schema and pattern exclude each other; leave one of them out")
-    if settings.schema is not None:
-        return grammar.from_json_schema(settings.schema)
-    return grammar.from_pattern(settings.pattern) if settings.pattern else None
+def _beams(settings: TextSettings) -> BeamSearch | None:
+    if settings.num_beams == 1:
+        return None
+    return BeamSearch(
+        num_beams=settings.num_beams,
+        length_penalty=settings.length_penalty,
+        early_stopping=settings.early_stopping,
+    )
