@@ -122,3 +122,46 @@ def test_patterns_that_cannot_be_used(pattern: str) -> None:
     with pytest.raises(InputError, match=r"^pattern: it cannot be used") as caught:
         grammar.from_pattern(pattern)
     assert "\n" not in str(caught.value)
+
+
+LARK = r"""
+start: order ("; " order)~1..2
+order: amount " " colour " ink"
+amount: /[1-9][0-9]?/
+colour: "red" | "black" | "印章红"
+"""
+
+
+def test_a_lark_grammar(net: LM, tokenizer: Tokenizer) -> None:
+    order = "[1-9][0-9]? (red|black|印章红) ink"
+    pieces = run(net, tokenizer, requests(tokenizer, grammar.from_lark(LARK), 8))
+    for piece in pieces:
+        assert re.fullmatch(f"{order}(; {order}){{1,2}}", piece.text)
+        assert piece.finish == "stop"
+    assert len({piece.text for piece in pieces}) > 4
+
+
+@pytest.mark.parametrize(
+    "source", ["", "start: nothing", 'start: "a', 'word: "a"', "start: @other", '%import "/etc"']
+)
+def test_lark_grammars_that_cannot_be_used(source: str) -> None:
+    with pytest.raises(InputError, match=r"^grammar: it cannot be used") as caught:
+        grammar.from_lark(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_of_schema_pattern_and_grammar() -> None:
+    assert grammar.from_settings(None, "", "") is None
+    assert grammar.from_settings(None, "a+", "") == grammar.from_pattern("a+")
+    assert grammar.from_settings(None, "", LARK) == grammar.from_lark(LARK)
+    assert grammar.from_settings({}, "", "") == grammar.from_json_schema({})
+    with pytest.raises(InputError, match="^schema, pattern and grammar exclude one another"):
+        grammar.from_settings(None, "a", LARK)
+
+
+def test_bans_within_a_grammar(net: LM, tokenizer: Tokenizer) -> None:
+    """What the grammar forces may be said again, and it may end before min_new_tokens."""
+    source = grammar.from_pattern("(ab){8}")
+    asked = requests(tokenizer, source, 3, no_repeat_ngram_size=1, min_new_tokens=200)
+    for piece in run(net, tokenizer, asked):
+        assert (piece.text, piece.finish) == ("ab" * 8, "stop")

@@ -19,7 +19,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from vermilion.errors import InputError
+from vermilion.errors import InputError, ModelError
 from vermilion.models.lm.logits import Row
 from vermilion.models.lm.sample import TOLERANCE, Choice, Sampling, choose, gumbel
 
@@ -260,3 +260,47 @@ def test_noise_is_standard_gumbel_and_depends_on_each_argument() -> None:
 def test_values_out_of_range(field: str, value: float) -> None:
     with pytest.raises(InputError, match=f"^{field}: must be"):
         Sampling(**{field: value})
+
+
+@pytest.mark.parametrize("tolerance", [0.0, TOLERANCE])
+def test_a_choice_is_the_same_to_the_bit_whatever_the_batch(tolerance: float) -> None:
+    draw = np.random.default_rng(0)
+    kinds = [*SETTINGS, {"temperature": 0}, {"top_k": 300}, {"logprobs": 5, "top_k": 50}]
+    rows = []
+    for number in range(3 * len(kinds)):
+        sampling = Sampling(**kinds[number % len(kinds)], seed=number)
+        prompt = draw.integers(0, 5000, 40).tolist()
+        rows.append(Row(sampling, prompt, tolerance=tolerance))
+    logits = torch.from_numpy(draw.normal(size=(len(rows), 5000)).astype(np.float32) * 3)
+    together = choose(logits, rows)
+    assert len({choice.token for choice in together}) > 20
+    for size in (1, 2, 7):
+        for first in range(0, len(rows), size):
+            part = slice(first, first + size)
+            assert choose(logits[part], rows[part]) == together[part]
+    if tolerance == 0:
+        assert all(choice.certain for choice in together)
+
+
+def test_where_many_tokens_tie_the_smaller_is_taken() -> None:
+    logits = np.zeros(5000, np.float32)
+    assert choice_of(logits, Sampling(temperature=0), tolerance=0.0, seen=[4999]).token == 0
+    logits[[40, 4000]] = 1
+    choice = choice_of(logits, Sampling(temperature=0), tolerance=0.0)
+    assert (choice.token, choice.certain) == (40, True)
+    tokens = {choice_of(logits * 0, Sampling(top_k=3, seed=s)).token for s in range(50)}
+    assert len(tokens) > 40  # as in transformers, all that tie with the last are kept
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_no_numbers(value: float) -> None:
+    logits = random_logits(3000)
+    logits[2000] = value
+    with pytest.raises(ModelError, match="not finite"):
+        choice_of(logits, Sampling(top_k=5))
+
+
+def test_a_ban_that_leaves_nothing() -> None:
+    row = Row(Sampling(no_repeat_ngram_size=1), [0, 1, 2])
+    with pytest.raises(InputError, match="^no_repeat_ngram_size: it leaves no token"):
+        choose(torch.zeros(1, 3), [row])

@@ -158,7 +158,7 @@ def _decide(scores: Tensor, rows: Sequence[Row]) -> tuple[Ids, NDArray[np.bool_]
     wanted = np.array([_wanted(row.sampling, size) for row in rows])
     count = min(size, _SPARE + int(wanted.max(where=wanted <= _FEW, initial=2)))
     values, ids = leaders(scores, count)  # (B, K) each
-    _check(values[:, 0], rows)
+    _check(values, rows)
     tokens, certain = _draw(values, ids, rows)
     if count < size:
         # Rows of which tokens further down may count as well.
@@ -171,9 +171,10 @@ def _decide(scores: Tensor, rows: Sequence[Row]) -> tuple[Ids, NDArray[np.bool_]
     return tokens, certain
 
 
-def _check(best: Floats, rows: Sequence[Row]) -> None:
-    """See that there is a best score, (B,), in each row."""
-    if np.isnan(best).any() or np.isposinf(best).any():
+def _check(values: Floats, rows: Sequence[Row]) -> None:
+    """See that there is a best score in each row of the leaders, (B, K)."""
+    best = values[:, 0]
+    if np.isnan(values).any() or np.isposinf(best).any():  # sorted, NaN is last
         raise ModelError("the model's logits are not finite; its weights are broken")
     for row in np.array(rows)[np.isneginf(best)]:
         if row.allowed is not None:
@@ -227,8 +228,9 @@ def _draw(values: Floats, ids: Ids, rows: Sequence[Row]) -> tuple[Ids, NDArray[n
     loose = exact = strict = np.full(greedy.shape, -np.inf)
     if any(s.cut for s in samplings):
         mass = np.exp(scaled - scaled[:, :1]).cumsum(1)
-        cuts = [_cutoff(scaled, mass, samplings, slack, side) for side in (1, 0, -1)]
-        loose, exact, strict = (np.where(greedy, -np.inf, cut) for cut in cuts)
+        sides = (1, 0, -1) if slack.any() else (0, 0, 0)
+        cuts = {side: _cutoff(scaled, mass, samplings, slack, side) for side in {*sides}}
+        loose, exact, strict = (np.where(greedy, -np.inf, cuts[side]) for side in sides)
     noisy = np.where(scaled >= loose, noisy, -np.inf)
     chosen = np.where(scaled >= exact, noisy, -np.inf).argmax(1)  # (B,)
     rival, each = noisy.argmax(1), np.arange(len(rows))
