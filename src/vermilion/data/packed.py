@@ -147,8 +147,8 @@ def pack(
     part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    writer = _Writer(part, "uint16" if vocab_size <= 1 << 16 else "uint32")
     try:
-        writer = _Writer(part, "uint16" if vocab_size <= 1 << 16 else "uint32")
         for ids, mask, ends in _encoded(pieces, encode):
             writer.add(ids, mask, ends)
             if on_tokens is not None:
@@ -159,6 +159,7 @@ def pack(
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
     finally:
+        writer.close()
         shutil.rmtree(part, ignore_errors=True)
     return header
 
@@ -212,9 +213,12 @@ class _Writer:
         for start in range(0, count, _COPY):
             np.ones(min(_COPY, count - start), np.uint8).tofile(self.masks)
 
-    def finish(self, key: str, vocab_size: int, validation: float, split: Split) -> Header:
+    def close(self) -> None:
         for file in (self.ids, self.masks, self.ends):
             file.close()
+
+    def finish(self, key: str, vocab_size: int, validation: float, split: Split) -> Header:
+        self.close()
         ends = np.fromfile(self.folder / "all.ends", "<u8")
         by = split if split != "auto" else "document" if len(ends) >= MANY_DOCUMENTS else "tail"
         spans = list(_spans(ends, validation, by))
