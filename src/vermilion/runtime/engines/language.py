@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import llguidance
 import torch
 
+from vermilion.errors import InputError
 from vermilion.models.lm import grammar, io
 from vermilion.models.lm.beam import BeamSearch
 from vermilion.models.lm.generate import Generator, Request
@@ -98,6 +101,11 @@ class LanguageEngine:
 
     def _request(self, prompt: Prompt) -> Request:
         settings = TextSettings(**prompt.settings)
+        strange = self._strangers(prompt.text)
+        if strange:
+            raise InputError(
+                f"prompt: {prompt.model} has never seen {strange}; write it with other characters"
+            )
         return Request(
             ids=self._ids(prompt.text, settings),
             sampling=Sampling(
@@ -119,6 +127,16 @@ class LanguageEngine:
             grammar=grammar.from_settings(settings.schema, settings.pattern, settings.grammar),
             beams=_beams(settings),
         )
+
+    def _strangers(self, text: str) -> str:
+        """Characters that a model which was trained on characters does not know."""
+        spelt = [c for c in dict.fromkeys(text) if len(self.tokenizer.encode_plain(c)) > 1]
+        return "".join(spelt) if spelt and self._of_characters else ""
+
+    @cached_property
+    def _of_characters(self) -> bool:
+        """Whether each token is a character, the rest being spelt in bytes it was not taught."""
+        return bool(json.loads(self.tokenizer.fast.to_str())["model"].get("merges") == [])
 
     def _ids(self, text: str, settings: TextSettings) -> list[int]:
         """The conversation as the model was tuned for it; plain text where it was not."""
