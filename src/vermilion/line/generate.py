@@ -27,6 +27,14 @@ class Chosen:
     failures: tuple[str, ...]
     draws: int
 
+    def notes(self, seconds: float) -> dict[str, Any]:
+        """What is kept of how it was chosen, which took some seconds."""
+        return {
+            "seconds": round(seconds, 3),
+            "draws": self.draws,
+            "failures": list(self.failures),
+        }
+
 
 def generate(
     engine: Engine,

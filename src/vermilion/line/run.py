@@ -25,7 +25,7 @@ from vermilion.line import recipe as recipes
 from vermilion.line.brief import language_of, read_brief
 from vermilion.line.checks import Scene
 from vermilion.line.finished import FinishedSet, Item, Watcher
-from vermilion.line.generate import Chosen, generate
+from vermilion.line.generate import generate
 from vermilion.line.keep import as_format, keep, slug, write_file
 from vermilion.line.languages import require_language
 from vermilion.line.output import OutputFolder, free_folder
@@ -187,7 +187,7 @@ class Line:
                 planned.craft,
                 card,
                 engine,
-                notes=_notes(best, seconds),
+                notes=best.notes(seconds),
                 origin=origin,
                 parents=parents,
                 set_id=set_id,
@@ -356,14 +356,6 @@ def _require(planned: PlannedStep, brief: Brief) -> None:
                 f"brief: {field} is empty, and {planned.model} is too small to know by itself;"
                 f" give {field}, or name a larger model"
             )
-
-
-def _notes(chosen: Chosen, seconds: float) -> dict[str, Any]:
-    return {
-        "seconds": round(seconds, 3),
-        "draws": chosen.draws,
-        "failures": list(chosen.failures),
-    }
 
 
 @cache

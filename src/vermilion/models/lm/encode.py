@@ -25,8 +25,8 @@ from vermilion.models.lm.encoder import EncoderConfig, EncoderNet
 from vermilion.models.lm.io import fill
 from vermilion.models.lm.names import BERT
 
-# Tokens in a batch, padding included; a CPU is not faster with more of them.
-BATCH_TOKENS = 4096
+# Tokens in a batch, padding included: what lies between the layers then stays in a CPU's cache.
+BATCH_TOKENS = 1024
 _POOLINGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
