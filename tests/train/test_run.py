@@ -133,7 +133,7 @@ def test_what_is_trained_opens_in_transformers(text: Path, home: Path) -> None:
     settings = {**SMALL, "max_steps": 30, "eval_steps": 10, "learning_rate": 0.01}
     trained = vm.train_lm(text, name="shop", settings=settings, licence="CC0-1.0")
     losses = column("shop", home, "validation_loss")
-    assert losses[-1] < losses[0] - 1
+    assert losses[-1] < losses[0] - 0.5
     assert trained.card is not None
     assert (trained.card.source, trained.card.licence) == ("trained here", "CC0-1.0")
     recipe = trained.card.options["recipe"]
