@@ -43,10 +43,7 @@ def test_first_and_third_characters_are_free() -> None:
 @pytest.mark.parametrize(
     ("change", "lost"),
     [
-        (
-            "平平仄仄平 平平仄仄平 平平平仄仄 仄仄仄平平",
-            3,
-        ),  # 失对: both places, and the end is free
+        ("平平仄仄平 平平仄仄平 平平平仄仄 仄仄仄平平", 2),  # 失对: two places of a line
         ("仄仄平平仄 平平仄仄平 仄仄平平仄 平平仄仄平", 4),  # 失粘: half of the poem
         ("仄仄平平仄 平平仄仄仄 平平平仄仄 仄仄仄平平", 1),  # an even line ends oblique
     ],
