@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vermilion.nn.dropout import dropout as cheap_dropout
 from vermilion.nn.linear import Linear
 from vermilion.nn.norm import RMSNorm
 from vermilion.nn.positions import rotate
@@ -315,6 +316,8 @@ def attention(
     Returns:
         (B, H, T, D).
     """
+    if dropout > 0 and q.device.type == "cpu":
+        return _dropped_attention(q, k, v, mask, causal, scale, dropout)
     return F.scaled_dot_product_attention(
         q,
         k,
@@ -325,6 +328,26 @@ def attention(
         dropout_p=dropout,
         enable_gqa=q.shape[1] != k.shape[1],
     )
+
+
+def _dropped_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float | None,
+    p: float,
+) -> Tensor:
+    """`attention` with cheap dropout, for a CPU, whose fused attention has none."""
+    if q.shape[1] != k.shape[1]:
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    if causal:
+        mask = causal_mask(q.shape[2], k.shape[2], None, q.device)  # (T, S)
+    scores = q * (q.shape[-1] ** -0.5 if scale is None else scale) @ k.mT  # (B, H, T, S)
+    if mask is not None:
+        scores = scores + torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
+    return cheap_dropout(scores.softmax(-1), p, training=True) @ v  # (B, H, T, D)
 
 
 def causal_mask(queries: int, keys: int, window: int | None, device: torch.device | str) -> Tensor:

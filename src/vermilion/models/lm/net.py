@@ -19,10 +19,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vermilion.models.lm.config import LMConfig
 from vermilion.nn.attention import KeyValueCache, Past, SelfAttention
+from vermilion.nn.dropout import dropout
 from vermilion.nn.feed_forward import FeedForward
 from vermilion.nn.linear import Embedding, Linear
 from vermilion.nn.norm import LayerNorm, RMSNorm
@@ -71,9 +71,9 @@ class Block(nn.Module):
     ) -> Tensor:
         """(B, T, C) → (B, T, C); see `SelfAttention.forward`."""
         seen = self.attention(self.attention_norm(x), angles, past=past, layer=self.layer)
-        x = x + F.dropout(seen, self.dropout, self.training)  # (B, T, C)
+        x = x + dropout(seen, self.dropout, self.training)  # (B, T, C)
         thought = self.feed_forward(self.feed_forward_norm(x))  # (B, T, C)
-        return x + F.dropout(thought, self.dropout, self.training)  # (B, T, C)
+        return x + dropout(thought, self.dropout, self.training)  # (B, T, C)
 
 
 class LM(nn.Module):
@@ -138,7 +138,7 @@ class LM(nn.Module):
         if self.positions is not None:
             x = x + self.positions(positions)  # (B, T, C)
         angles = None if self.rotary is None else self.rotary.angles(positions)
-        x = F.dropout(x, self.config.dropout, self.training)  # (B, T, C)
+        x = dropout(x, self.config.dropout, self.training)  # (B, T, C)
         for block in self.blocks:
             x = block(x, angles, past)  # (B, T, C)
         if last is not None:
