@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--mingpt", type=Path, required=True, help="a checkout of karpathy/minGPT")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=16, help="windows of a step, for both")
-    parser.add_argument("--micro", type=int, default=4, help="windows that we compute at once")
+    parser.add_argument("--micro", type=int, default=8, help="windows that we compute at once")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dropout", type=float, default=0.1, help="for both")
     args = parser.parse_args()
