@@ -224,13 +224,15 @@ def _draw(values: Floats, ids: Ids, rows: Sequence[Row]) -> tuple[Ids, NDArray[n
     scaled = values.astype(np.float64) / scale
     seeds = np.array([[s.seed] for s in samplings])
     steps = np.array([[row.step] for row in rows])
-    noisy = np.where(greedy, scaled, scaled + gumbel(seeds, steps, ids))  # (B, K)
     loose = exact = strict = np.full(greedy.shape, -np.inf)
     if any(s.cut for s in samplings):
         mass = np.exp(scaled - scaled[:, :1]).cumsum(1)
         sides = (1, 0, -1) if slack.any() else (0, 0, 0)
         cuts = {side: _cutoff(scaled, mass, samplings, slack, side) for side in {*sides}}
         loose, exact, strict = (np.where(greedy, -np.inf, cuts[side]) for side in sides)
+        most = int((scaled >= loose).sum(1).max())  # falling: the others cannot be chosen
+        scaled, ids = scaled[:, :most], ids[:, :most]
+    noisy = np.where(greedy, scaled, scaled + gumbel(seeds, steps, ids))  # (B, K)
     noisy = np.where(scaled >= loose, noisy, -np.inf)
     chosen = np.where(scaled >= exact, noisy, -np.inf).argmax(1)  # (B,)
     rival, each = noisy.argmax(1), np.arange(len(rows))
