@@ -24,24 +24,10 @@ from vermilion.line.run import Line
 from vermilion.settings import Settings
 from vermilion.types import Recipe
 
-TITLES = [
-    "秋思",
-    "春晓",
-    "山居",
-    "怀古",
-    "送别",
-    "江村",
-    "夜雨",
-    "梅花",
-    "登楼",
-    "边塞",
-    "月夜",
-    "渔父",
-    "寄友",
-    "雪",
-    "中秋",
-    "古寺",
-]
+TITLES = (
+    *("秋思", "春晓", "山居", "怀古", "送别", "江村", "夜雨", "梅花"),
+    *("登楼", "边塞", "月夜", "渔父", "寄友", "雪", "中秋", "古寺"),
+)
 
 
 def figures(poems: Iterable[str]) -> dict[str, float]:
