@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import tiny_llama_folder
+from tests.tiny import tiny_lm_folder
 from vermilion.line.run import Line
 from vermilion.settings import get_settings
 
@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of a language model with random weights."""
-    return str(tiny_llama_folder(tmp_path_factory.mktemp("models") / "tiny"))
+    return str(tiny_lm_folder(tmp_path_factory.mktemp("models") / "tiny"))
 
 
 @pytest.fixture

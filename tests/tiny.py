@@ -121,9 +121,6 @@ def tiny_lm_folder(
     return path
 
 
-tiny_llama_folder = tiny_lm_folder
-
-
 def tiny_encoder_folder(path: Path, *, seed: int = 0, **config: Any) -> Path:
     """Write a BERT with random weights as sentence-transformers does, and return its folder.
 

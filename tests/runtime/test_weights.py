@@ -57,6 +57,16 @@ def test_safetensors_that_begins_like_a_pickle_is_accepted(tmp_path: Path) -> No
     check_file(_write(tmp_path, "model.safetensors", content), "pull it again")
 
 
+def test_the_files_of_an_encoder() -> None:
+    modules = {"modules.json", "sentence_bert_config.json", "1_Pooling/config.json"}
+    others = {"README.md", "onnx/model.onnx", "data_config.json", "2_Dense/config.json"}
+    assert set(select(MODEL | modules | others, "here")) == MODEL | modules
+    inside = {f"pkg/model/{name}" for name in MODEL | modules}
+    assert set(select(inside | {"pkg/__init__.py"}, "here")) == inside
+    words = MODEL - {"tokenizer.json"} | {"vocab.txt"}
+    assert set(select(words, "here")) == words
+
+
 @pytest.mark.parametrize("cut", [0, 4, 8, 20, -1])
 def test_truncated_safetensors(tmp_path: Path, cut: int) -> None:
     content = save({"w": np.zeros(100, np.float32)})

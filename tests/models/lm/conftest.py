@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.models.lm import reference
-from tests.tiny import tiny_gguf, tiny_llama_folder
+from tests.tiny import tiny_gguf, tiny_lm_folder
 from vermilion.models.lm import io
 from vermilion.models.lm.net import LM
 from vermilion.models.lm.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama, to be read only."""
-    return tiny_llama_folder(tmp_path_factory.mktemp("models") / "tiny")
+    return tiny_lm_folder(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="session")

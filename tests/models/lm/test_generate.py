@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.models.lm import reference
-from tests.tiny import tiny_llama_folder
+from tests.tiny import tiny_lm_folder
 from vermilion.errors import InputError, ModelError
 from vermilion.models.lm import generate, grammar, io, sample
 from vermilion.models.lm.beam import BeamSearch
@@ -393,7 +393,7 @@ def test_the_callers_gradients_are_left_alone(generator: Generator, tokenizer: T
 
 
 def test_a_network_with_more_tokens_than_its_tokenizer(tmp_path: Path) -> None:
-    net, tokenizer = io.load(tiny_llama_folder(tmp_path, vocab_size=500))
+    net, tokenizer = io.load(tiny_lm_folder(tmp_path, vocab_size=500))
     ids = tokenizer.encode("The red")
     free = Request(ids=ids, sampling=Sampling(temperature=5.0), max_new_tokens=100)
     led = forced(tokenizer, "red ink")

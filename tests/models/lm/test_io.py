@@ -202,6 +202,17 @@ def test_a_network_that_its_architecture_cannot_describe(
     assert not list(tmp_path.iterdir())
 
 
+def test_ends_that_only_config_names(tmp_path: Path) -> None:
+    """As the files of openai-community/gpt2 are: the tokenizer names no special tokens."""
+    folder = tiny_lm_folder(tmp_path / "model", model_type="gpt2")
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": 256}')
+    _, tokenizer = io.load(folder)
+    assert tokenizer.special == {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    change(folder / "config.json", bos_token_id=10**9, eos_token_id=[10**9, 2])
+    change(folder / "generation_config.json", eos_token_id=None)
+    assert io.load(folder)[1].special == {}
+
+
 def test_model_safetensors_goes_before_other_files(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
     save_file({"layers.0.wq.weight": torch.zeros(2)}, copy / "consolidated.safetensors")

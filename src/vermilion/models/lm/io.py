@@ -178,8 +178,20 @@ def _open_folder(folder: Path) -> _Opened:
         if eos is not None:
             ids = tuple(eos) if isinstance(eos, list) else (eos,)
             config = replace(config, eos_token_ids=ids)
-    layout = TRANSFORMERS[config.architecture]
-    return _Opened(config, Tokenizer.from_folder(folder), TensorFiles(folder), layout)
+    tokenizer = Tokenizer.from_folder(folder)
+    _name_ends(tokenizer, config)
+    return _Opened(config, tokenizer, TensorFiles(folder), TRANSFORMERS[config.architecture])
+
+
+def _name_ends(tokenizer: Tokenizer, config: LMConfig) -> None:
+    """Say which tokens begin and end a text, where config.json alone does, as GPT-2's."""
+    ends = {"bos_token": config.bos_token_id, "eos_token": next(iter(config.eos_token_ids), None)}
+    for role, number in ends.items():
+        if not isinstance(number, int) or not 0 <= number < tokenizer.fast.get_vocab_size():
+            continue
+        token = tokenizer.fast.id_to_token(number)
+        if token is not None:
+            tokenizer.special.setdefault(role, token)
 
 
 def _open_gguf(path: Path) -> _Opened:
