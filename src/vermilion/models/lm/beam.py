@@ -284,7 +284,7 @@ class CachedDecoder:
         row_of = sorted(range(len(places)), key=places.__getitem__)
         positions = torch.tensor([[self._lengths[place]] for place in range(len(places))])
         if max(self._lengths) >= self._cache.length:
-            self._cache.grow(2 * self._cache.length)
+            self._cache.grow(length=2 * self._cache.length)
         ids = torch.tensor([[tokens[row]] for row in row_of])  # (R, 1), by place
         logits = self._run(ids, positions.to(self._net.device), 0)  # (R, V), by place
         for place in places:
