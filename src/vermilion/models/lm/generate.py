@@ -287,7 +287,7 @@ class Generator:
             return
         longest = max(len(sequence.ids) for sequence in active)
         if longest > cache.length:
-            cache.grow(2 * longest)
+            cache.grow(length=2 * longest)
         ids = torch.tensor([[s.ids[-1]] for s in active], device=self.net.device)  # (B, 1)
         positions = torch.tensor([[len(s.ids) - 1] for s in active], device=self.net.device)
         logits = self._logits(ids, positions=positions, past=cache.at(positions))  # (B, V)
