@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import vermilion as vm
 from tests.tiny import SENTENCES, tiny_lm_folder
+from tests.train.runs import SMALL, column, weights
 from vermilion.errors import InputError
 from vermilion.models.lm import io
 from vermilion.models.lm.tokenizer import Tokenizer
@@ -25,38 +22,6 @@ from vermilion.models.lm.train_tokenizer import byte_level_bpe, characters
 from vermilion.train import checkpoint
 from vermilion.train.lm.prepare import encode_chat
 from vermilion.train.loop import Event, Trainer
-
-SMALL = {
-    "n_layer": 2, "n_embd": 32, "n_head": 2, "block_size": 16, "vocab_size": 300,
-    "batch_size": 4, "warmup_steps": 2, "log_steps": 1, "eval_steps": 5, "sample_steps": 0,
-    "tensorboard": False,
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "shop.txt"
-    path.write_text("\n".join(SENTENCES * 20), encoding="utf-8")
-    return path
-
-
-def weights(name: str, home: Path) -> dict[str, torch.Tensor]:
-    path = checkpoint.latest(home / "runs" / name / "checkpoints")
-    assert path is not None
-    found = {}
-    for file in sorted(path.glob("*.safetensors")):
-        found |= {f"{file.stem}/{key}": value for key, value in load_file(file).items()}
-    return found
-
-
-def column(name: str, home: Path, heading: str) -> list[float]:
-    with (home / "runs" / name / "log.csv").open() as file:
-        return [float(row[heading]) for row in csv.DictReader(file) if row[heading]]
 
 
 def killed_after(step: int) -> Any:
@@ -101,32 +66,6 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     assert cards[1] is not None
     published = [card.files["model.safetensors"].sha256 for card in cards if card is not None]
     assert published[0] == published[1]
-
-
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-
-
-@pytest.mark.parametrize("sharding", ["none", "full"])
-def test_two_processes_have_the_loss_of_one(sharding: str, text: Path, home: Path) -> None:
-    settings = {**SMALL, "max_steps": 6, "micro_batch": 1, "eval_steps": 3}
-    vm.train_lm(text, name="one", settings=settings | {"micro_batch": 4})
-    pairs = [f"{key}={value}" for key, value in settings.items()]
-    command = ["train", "lm", "--data", str(text), "--name", "two", "--set", *pairs]
-    done = subprocess.run(
-        [*LAUNCH, "--master-port", "0", "-m", "vermilion", *command, f"sharding={sharding}"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    for heading in ("loss", "grad_norm", "validation_loss"):
-        one, two = column("one", home, heading), column("two", home, heading)
-        assert two == pytest.approx(one, rel=1e-5)
-    one_net, two_net = weights("one", home), weights("two", home)
-    for key, value in one_net.items():
-        torch.testing.assert_close(two_net[key], value, rtol=1e-3, atol=1e-5)
-    assert vm.Store(home / "models").show("two").state == "ready"
 
 
 def test_what_is_trained_opens_in_transformers(text: Path, home: Path) -> None:

@@ -76,7 +76,7 @@ class Training:
         bool | None, about("Write TensorBoard's files; by default where it is installed.")
     ] = None
     sharding: Annotated[
-        Literal["auto", "none", "full"],
+        Literal["auto", "off", "full"],
         about("Several processes: full cuts weights among them (FSDP); auto: if they do not fit."),
     ] = "auto"
 
