@@ -165,10 +165,12 @@ def test_only_the_assistants_turns_count(tmp_path: Path) -> None:
     ids, mask = encode_chat(tokenizer, messages)
     assert mask is not None
     shown = tokenizer.fast.decode(list(ids), skip_special_tokens=False)
-    assert shown == tokenizer.chat(tokenizer.disarmed(messages), add_generation_prompt=False)
+    assert shown == tokenizer.chat(messages, add_generation_prompt=False)
+    # What somebody wrote into a message closes no turn.
+    assert list(ids).count(tokenizer.fast.token_to_id("<|im_end|>")) == len(messages)
     counted = [i for i, m in zip(ids, mask, strict=True) if m]
     answers = tokenizer.fast.decode(counted, skip_special_tokens=False)
-    assert answers == "Red < |im_end|> ink.<|im_end|>\nSmall.<|im_end|>\n"
+    assert answers == "Red <|im_end|> ink.<|im_end|>\nSmall.<|im_end|>\n"
 
 
 def test_training_on_conversations(home: Path, tmp_path: Path) -> None:
