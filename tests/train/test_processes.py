@@ -13,7 +13,7 @@ import torch
 import vermilion as vm
 from tests.train.runs import SMALL, column, weights
 
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 @pytest.mark.parametrize("sharding", ["off", "full"])
@@ -23,7 +23,7 @@ def test_two_processes_have_the_loss_of_one(sharding: str, text: Path, home: Pat
     pairs = [f"{key}={value}" for key, value in settings.items()]
     command = ["train", "lm", "--data", str(text), "--name", "two", "--set", *pairs]
     done = subprocess.run(
-        [*LAUNCH, "--master-port", "0", "-m", "vermilion", *command, f"sharding={sharding}"],
+        [*LAUNCH, "-m", "vermilion", *command, f"sharding={sharding}"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
