@@ -54,11 +54,12 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """What changes when a model that exists is trained on."""
+    """How a model is trained that may exist already."""
 
     dropout: Annotated[float, about("Part of the features that is left out.", ge=0, lt=1)] = 0.0
     context: Annotated[
-        int | None, about("Tokens of a window; by default what the model can hold.", ge=2)
+        int | None,
+        about("Tokens of a window; of a new model all it holds, with --from at most 512.", ge=2),
     ] = None
 
 

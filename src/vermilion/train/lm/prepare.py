@@ -28,6 +28,7 @@ from vermilion.train.options import Training
 
 TokenizerKind = Literal["bpe", "characters"]
 KINDS_OF_TOKENIZERS: Mapping[str, TokenizerKind] = {"bpe": "bpe", "characters": "characters"}
+BASE_CONTEXT, BASE_TOKENS = 512, 2048  # of a window, and computed at once, where a model is tuned
 TOKENIZER_CHARACTERS = 100_000_000  # of the text that a new tokenizer is trained on
 
 
@@ -147,7 +148,12 @@ def prepare(
     net = _with_dropout(net, request.tuning.dropout)
     _adapt(net, request)
     length = request.tuning.context or net.config.max_position_embeddings
-    training = settled(request.training, len(tokens), length)
+    training = request.training
+    if request.base is not None:  # published models hold more than a small text or memory does
+        length = request.tuning.context or max(1, min(length, BASE_CONTEXT, len(tokens) - 1))
+        part = training.micro_batch or max(1, BASE_TOKENS // length)
+        training = replace(training, micro_batch=min(part, training.batch_size))
+    training = settled(training, len(tokens), length)
     config = {
         "format": 1,
         "family": "lm",
