@@ -43,11 +43,23 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="Where models run: auto, cpu, cuda or cuda:N.",
     )
+    dtype: str = Field(
+        default="auto",
+        pattern=r"^(auto|float32|bfloat16|int8)$",
+        description="Numbers that language models run in; auto: int8 on a CPU where the model's"
+        " card says that it costs no quality, else float32; bfloat16 on a GPU.",
+    )
+    cache_memory: int = Field(
+        default=0,
+        ge=0,
+        description="Bytes for what language models have read of the texts that are written; 0: a"
+        " quarter of the memory that is free. Texts wait where it is full.",
+    )
     threads: int = Field(
         default=0, ge=0, le=1024, description="CPU threads for torch; 0: one a core."
     )
     max_batch: int = Field(
-        default=16, ge=1, le=1024, description="Most sequences decoded side by side."
+        default=64, ge=1, le=1024, description="Most sequences decoded side by side."
     )
     max_brief_bytes: int = Field(
         default=65_536, ge=1, description="Largest brief that is read, in bytes."

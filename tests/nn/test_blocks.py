@@ -171,9 +171,9 @@ def test_cache_holds_what_is_written() -> None:
     assert cache.keys[:, 0, :, 5:].count_nonzero() == 0
 
     held = cache.keys.clone()
-    cache.grow(4)
+    cache.grow(length=4)
     assert cache.length == 6
-    cache.grow(9)
+    cache.grow(length=9)
     assert cache.length == 9
     assert torch.equal(cache.keys[..., :6, :], held)
     assert cache.values.shape == cache.keys.shape

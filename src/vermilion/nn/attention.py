@@ -77,13 +77,17 @@ class KeyValueCache:
         """Most tokens that a row can hold."""
         return self.keys.shape[3]
 
-    def grow(self, length: int) -> None:
-        """Make room for `length` tokens a row; what is stored stays."""
-        if length <= self.length:
-            return
-        extra = length - self.length
-        self.keys = F.pad(self.keys, (0, 0, 0, extra))
-        self.values = F.pad(self.values, (0, 0, 0, extra))
+    @property
+    def rows(self) -> int:
+        """How many sequences it has room for."""
+        return self.keys.shape[1]
+
+    def grow(self, *, rows: int = 0, length: int = 0) -> None:
+        """Make room for more rows, or longer ones; what is stored stays."""
+        more, extra = max(0, rows - self.rows), max(0, length - self.length)
+        if more or extra:
+            self.keys = F.pad(self.keys, (0, 0, 0, extra, 0, 0, 0, more))
+            self.values = F.pad(self.values, (0, 0, 0, extra, 0, 0, 0, more))
 
     def copy_row(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` tokens of one row to another."""

@@ -13,7 +13,8 @@ from tests.models.lm import reference
 from tests.tiny import tiny_lm_folder
 from vermilion.errors import InputError, ModelError
 from vermilion.models.lm import io
-from vermilion.models.lm.beam import BeamSearch, CachedDecoder, Hypothesis, Task, search
+from vermilion.models.lm.beam import BeamSearch, Hypothesis, Task, search
+from vermilion.models.lm.decoder import Memory, TorchDecoder
 from vermilion.models.lm.logits import Row
 from vermilion.models.lm.net import LM
 from vermilion.models.lm.sample import Sampling
@@ -44,7 +45,7 @@ def found(
         Task(row=Row(chance, prompt, ends=ends), beams=beams, max_new_tokens=count)
         for prompt in prompts
     ]
-    decoder = CachedDecoder(net, len(prompts) * beams.num_beams)
+    decoder = TorchDecoder(net)
     return [texts for _, texts in sorted(search(decoder, tasks))]
 
 
@@ -170,7 +171,7 @@ def test_limits_of_their_own(models: Any) -> None:
         Task(row=Row(Sampling(temperature=0), PROMPTS[0]), beams=beams, max_new_tokens=count)
         for count in counts
     ]
-    ended = list(search(CachedDecoder(net, 9), tasks))
+    ended = list(search(TorchDecoder(net), tasks))
     assert [number for number, _ in ended] == [0, 2, 1]  # as they end
     for number, (text,) in ended:
         assert len(text.ids) == counts[number]
@@ -201,7 +202,7 @@ def test_what_a_caller_says_ends_a_text(models: Any) -> None:
 
     row = Row(Sampling(temperature=0), PROMPTS[0])
     task = Task(row=row, beams=beams, max_new_tokens=40, stopped=stopped)
-    ((_, texts),) = search(CachedDecoder(net, 3), [task])
+    ((_, texts),) = search(TorchDecoder(net), [task])
     assert {1, 2, 3} <= seen
     assert any(len(text.ids) < 40 for text in texts)
     for text in texts:
@@ -215,12 +216,20 @@ class Table:
     def __init__(self, table: Tensor) -> None:
         self.table = table
 
-    def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        return self.table[[prompt[-1] for prompt in prompts]]
+    def start(self) -> Memory:
+        memory = Memory()
+        memory.length = 0
+        return memory
 
-    def step(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        assert len(parents) == len(tokens)
-        return self.table[list(tokens)]
+    def fork(self, memory: Memory, length: int) -> Memory:
+        return self.start()
+
+    def free(self, memory: Memory) -> None:
+        pass
+
+    def extend(self, memories: Sequence[Memory], tokens: Sequence[Sequence[int]]) -> Tensor:
+        assert len(memories) == len(tokens) == len({id(memory) for memory in memories})
+        return self.table[[new[-1] for new in tokens]]
 
 
 def run_table(table: list[list[float]], **options: Any) -> list[Hypothesis]:

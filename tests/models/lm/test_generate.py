@@ -17,8 +17,9 @@ from torch import Tensor
 from tests.models.lm import reference
 from tests.tiny import tiny_lm_folder
 from vermilion.errors import InputError, ModelError
-from vermilion.models.lm import generate, grammar, io, sample
+from vermilion.models.lm import grammar, io, schedule
 from vermilion.models.lm.beam import BeamSearch
+from vermilion.models.lm.decoder import TorchDecoder
 from vermilion.models.lm.generate import Generator, Piece, Request
 from vermilion.models.lm.logits import Row
 from vermilion.models.lm.net import LM
@@ -49,12 +50,12 @@ def finish(pieces: Iterable[Piece]) -> list[Piece]:
 
 
 def run(net: LM, tokenizer: Tokenizer, requests: Sequence[Request], batch: int = 16) -> list[Piece]:
-    return finish(Generator(net, tokenizer, batch).generate(requests))
+    return finish(Generator(TorchDecoder(net), tokenizer, batch).generate(requests))
 
 
 @pytest.fixture
 def generator(net: LM, tokenizer: Tokenizer) -> Generator:
-    return Generator(net, tokenizer)
+    return Generator(TorchDecoder(net), tokenizer)
 
 
 def greedy_reference(model: Any, ids: list[list[int]], **options: Any) -> list[list[int]]:
@@ -164,7 +165,7 @@ def test_one_seed_one_text_whatever_the_order(
 def test_a_choice_that_is_decided_again_is_the_same(
     net: LM, tokenizer: Tokenizer, alone: list[Piece], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sample, "TOLERANCE", 100.0)  # nothing is certain
+    monkeypatch.setattr(TorchDecoder, "tolerance", 100.0)  # nothing is certain
     assert_same(run(net, tokenizer, varied(tokenizer), 3), alone)
 
 
@@ -182,7 +183,7 @@ def test_noise_below_the_tolerance_changes_no_text(
     net.register_forward_hook(disturb, with_kwargs=True)
     disturbed = run(net, tokenizer, varied(tokenizer), 3)
     assert sum(a.text != b.text for a, b in zip(disturbed, alone, strict=True)) > 10
-    monkeypatch.setattr(sample, "TOLERANCE", 1.0)
+    monkeypatch.setattr(TorchDecoder, "tolerance", 1.0)
     found = run(net, tokenizer, varied(tokenizer), 3)
     assert [piece.text for piece in found] == [piece.text for piece in alone]
 
@@ -246,7 +247,7 @@ def test_streamed_noise_is_the_decoded_whole(
         made.update({row.step: c.token for row, c in zip(rows, choices, strict=True)})
         return choices
 
-    monkeypatch.setattr(generate, "choose", recorded)
+    monkeypatch.setattr(schedule, "choose", recorded)
     for seed in range(30):
         made.clear()
         sampling = Sampling(temperature=3.0, seed=seed)
@@ -493,7 +494,7 @@ def test_stop_tokens_and_min_new_tokens(net: LM, tokenizer: Tokenizer) -> None:
 
 
 def told(net: LM, tokenizer: Tokenizer, request: Request) -> list[int]:
-    pieces = Generator(net, tokenizer).generate([request])
+    pieces = Generator(TorchDecoder(net), tokenizer).generate([request])
     return [choice.token for piece in pieces for choice in piece.choices]
 
 
@@ -504,7 +505,7 @@ def test_logprobs_are_told_with_the_text(
     sampling = Sampling(temperature=0.8, top_k=20, repetition_penalty=1.3, logprobs=4, seed=2)
     request = Request(ids=ids, sampling=sampling, max_new_tokens=15)
     other = replace(request, sampling=replace(sampling, logprobs=None))
-    pieces = list(Generator(net, tokenizer).generate([request, other]))
+    pieces = list(Generator(TorchDecoder(net), tokenizer).generate([request, other]))
     assert not any(piece.choices for piece in pieces if piece.index == 1)
     choices = [choice for piece in pieces if piece.index == 0 for choice in piece.choices]
     made = [choice.token for choice in choices]
@@ -533,7 +534,7 @@ def test_a_hook_changes_the_logits(net: LM, tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("The red")
     free = Request(ids=ids, sampling=Sampling(logprobs=0), max_new_tokens=20)
     led = replace(free, hooks=(even,))
-    pieces = list(Generator(net, tokenizer).generate([free, led]))
+    pieces = list(Generator(TorchDecoder(net), tokenizer).generate([free, led]))
     made = [[c.token for p in pieces if p.index == i for c in p.choices] for i in range(2)]
     parity = {token % 2 for token in made[1]}
     assert parity == {ids[-1] % 2}

@@ -192,7 +192,7 @@ def test_a_cache_that_grows_keeps_what_it_holds(net: LM) -> None:
     ids = random_ids(1, 10)
     cache = net.new_cache(1, 8)
     net(ids[:, :8], **at(cache, positions(0, 8)))
-    cache.grow(10)
+    cache.grow(length=10)
     assert cache.length == 10
     rest = net(ids[:, 8:], **at(cache, positions(8, 10)))
     torch.testing.assert_close(rest, net(ids)[:, 8:], atol=1e-5, rtol=0)

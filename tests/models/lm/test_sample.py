@@ -20,8 +20,9 @@ from transformers import (
 )
 
 from vermilion.errors import InputError, ModelError
+from vermilion.models.lm.decoder import TOLERANCE
 from vermilion.models.lm.logits import Row
-from vermilion.models.lm.sample import TOLERANCE, Choice, Sampling, choose, gumbel
+from vermilion.models.lm.sample import Choice, Sampling, choose, gumbel
 
 Floats = NDArray[np.float32]
 

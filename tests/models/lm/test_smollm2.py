@@ -19,10 +19,11 @@ from tests.models.lm import reference
 from tests.models.lm.test_generate import greedy_reference, run
 from tests.models.lm.texts import TEXTS
 from vermilion.models.lm import grammar, io
+from vermilion.models.lm.decoder import TOLERANCE
 from vermilion.models.lm.generate import Request
 from vermilion.models.lm.gguf import GGUF
 from vermilion.models.lm.net import LM
-from vermilion.models.lm.sample import TOLERANCE, Sampling
+from vermilion.models.lm.sample import Sampling
 from vermilion.models.lm.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.models

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,31 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vermilion.errors import InputError, ModelError
+from vermilion.models.lm.decoder import Decoder, Memory
 from vermilion.models.lm.logits import Row, leaders, process
-from vermilion.models.lm.net import LM
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
-
-
-class Decoder(Protocol):
-    """What beam search asks of a network and its cache. Rows are numbered from 0 in each step."""
-
-    def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Read N prompts into rows; logits of what follows each, (N, V), float32."""
-        ...
-
-    def step(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        """Go on with R rows in the place of those before.
-
-        Args:
-            parents: number of the row before that each goes on; several may go on with one.
-            tokens: what each takes.
-
-        Returns:
-            Logits of what follows each, (R, V), float32.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +114,17 @@ def search(decoder: Decoder, tasks: Sequence[Task]) -> Iterator[tuple[int, list[
                 "temperature: beam search takes no chances; set it to 0 or num_beams to 1"
             )
     live = [_Search(number, task) for number, task in enumerate(tasks)]
-    logits = decoder.prefill([task.row.ids for task in tasks])  # (N, V)
+    beams = _Beams(decoder)
+    try:
+        yield from _follow(beams, live, beams.prefill([task.row.ids for task in tasks]))
+    finally:
+        beams.free()
+
+
+def _follow(
+    beams: _Beams, live: list[_Search], logits: Tensor
+) -> Iterator[tuple[int, list[Hypothesis]]]:
+    """Take steps until all searches have ended; logits of their prompts are (N, V)."""
     while True:
         parents, tokens, first = [], [], 0
         for one, own, values, ids in _candidates(logits, live):
@@ -146,7 +136,7 @@ def search(decoder: Decoder, tasks: Sequence[Task]) -> Iterator[tuple[int, list[
         live = [one for one in live if not one.done]
         if not live:
             return
-        logits = decoder.step(parents, tokens)  # (R, V)
+        logits = beams.step(parents, tokens)  # (R, V)
 
 
 def _candidates(
@@ -253,68 +243,43 @@ class _Search:
         return bool(hoped <= self._ended[-1].score)
 
 
-class CachedDecoder:
-    """A network and a key-value cache as a `Decoder`. Rows of the cache are copied only where
-    several beams go on with one.
+class _Beams:
+    """The memories of what is followed. Rows are numbered from 0 in each step."""
 
-    Args:
-        net: the network, in evaluation mode.
-        rows: most rows that are used at once.
-    """
-
-    def __init__(self, net: LM, rows: int) -> None:
-        self._net, self._rows = net, rows
-        self._places: list[int] = []  # row of the cache that each row of the last step is in
-        self._lengths: list[int] = []  # tokens in each row of the cache
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._memories: list[Memory] = []
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """See `Decoder.prefill`."""
-        self._cache = self._net.new_cache(self._rows, 64 + max(map(len, prompts)))
-        self._places = list(range(len(prompts)))
-        self._lengths = [len(prompt) for prompt in prompts] + [0] * (self._rows - len(prompts))
-        found = []
-        for row, prompt in enumerate(prompts):
-            positions = torch.arange(len(prompt), device=self._net.device)[None]  # (1, T)
-            found.append(self._run(torch.tensor([prompt]), positions, row))
-        return torch.cat(found)  # (N, V)
+        """Read N prompts into rows; logits of what follows each, (N, V), float32."""
+        self._memories = [self._decoder.start() for _ in prompts]
+        return self._decoder.extend(self._memories, prompts)
 
     def step(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        """See `Decoder.step`."""
-        places = self._arrange([self._places[parent] for parent in parents])
-        row_of = sorted(range(len(places)), key=places.__getitem__)
-        positions = torch.tensor([[self._lengths[place]] for place in range(len(places))])
-        if max(self._lengths) >= self._cache.length:
-            self._cache.grow(length=2 * self._cache.length)
-        ids = torch.tensor([[tokens[row]] for row in row_of])  # (R, 1), by place
-        logits = self._run(ids, positions.to(self._net.device), 0)  # (R, V), by place
-        for place in places:
-            self._lengths[place] += 1
-        self._places = places
-        return logits[places]
+        """Go on with R rows in the place of those before.
 
-    def _arrange(self, sources: Sequence[int]) -> list[int]:
-        """A place among the first R for each row that goes on with the row in a source."""
-        count = len(sources)
-        places = [-1] * count
+        Args:
+            parents: number of the row before that each goes on; several may go on with one.
+            tokens: what each takes.
+
+        Returns:
+            Logits of what follows each, (R, V), float32.
+        """
+        before, self._memories = self._memories, []
+        for parent in range(len(before)):
+            if parent not in parents:
+                self._decoder.free(before[parent])
         taken: set[int] = set()
-        for row, source in enumerate(sources):
-            if source < count and source not in taken:
-                places[row] = source
-                taken.add(source)
-        free = (place for place in range(count) if place not in taken)
-        for row, source in enumerate(sources):
-            if places[row] < 0:
-                places[row] = next(free)
-                self._cache.copy_row(source, places[row], self._lengths[source])
-                self._lengths[places[row]] = self._lengths[source]
-        return places
+        for parent in parents:  # the first goes on with the memory itself, the others with a copy
+            memory = before[parent]
+            if parent in taken:
+                memory = self._decoder.fork(memory, memory.length)
+            taken.add(parent)
+            self._memories.append(memory)
+        return self._decoder.extend(self._memories, [[token] for token in tokens])
 
-    def _run(self, ids: Tensor, positions: Tensor, first_row: int) -> Tensor:
-        """(B, T) → (B, V), after the last token of each row."""
-        with torch.inference_mode():
-            batch, tokens = ids.shape
-            last = torch.arange(1, batch + 1, device=self._net.device) * tokens - 1  # (B,)
-            past = self._cache.at(positions, first_row=first_row)
-            ids = ids.to(self._net.device)
-            logits: Tensor = self._net(ids, positions=positions, past=past, last=last)
-            return logits
+    def free(self) -> None:
+        """Forget all."""
+        for memory in self._memories:
+            self._decoder.free(memory)
+        self._memories = []

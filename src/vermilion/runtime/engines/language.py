@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any, Self
 
 import llguidance
+import psutil
 import torch
 
 from vermilion.errors import InputError
 from vermilion.models.lm import grammar, io
 from vermilion.models.lm.beam import BeamSearch
+from vermilion.models.lm.decoder import Decoder, TorchDecoder
 from vermilion.models.lm.generate import Generator, Request
-from vermilion.models.lm.net import LM
+from vermilion.models.lm.native import NativeDecoder
 from vermilion.models.lm.sample import Choice, Sampling
 from vermilion.models.lm.tokenizer import Tokenizer
+from vermilion.nn.packed import pack
 from vermilion.runtime.cards import Card
-from vermilion.runtime.device import choose_device
+from vermilion.runtime.device import choose_device, choose_dtype
 from vermilion.runtime.engines import OnPiece
 from vermilion.settings import Settings
 from vermilion.types import Prompt, Sample, TextSettings
@@ -28,20 +31,34 @@ from vermilion.types import Prompt, Sample, TextSettings
 class LanguageEngine:
     """A language model of the room `models.lm`, opened.
 
-    Attributes:
-        net: the network.
+    Args:
+        decoder: the network and its memory.
         tokenizer: its tokenizer.
+        parameters: how many weights the network has.
+        device: where it runs, and in which numbers.
+        max_batch: most texts that are written at once.
+
+    Attributes:
+        decoder: the same.
+        tokenizer: the same.
     """
 
-    def __init__(self, net: LM, tokenizer: Tokenizer, *, max_batch: int = 16) -> None:
-        self.net, self.tokenizer = net, tokenizer
-        self.device = str(net.device)
-        self.parameters = sum(weight.numel() for weight in net.parameters())
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        *,
+        parameters: int,
+        device: str,
+        max_batch: int = 64,
+    ) -> None:
+        self.decoder, self.tokenizer = decoder, tokenizer
+        self.parameters, self.device = parameters, device
         self.versions: Mapping[str, str] = {
             "torch": torch.__version__,
             "llguidance": llguidance.__version__,
         }
-        self._generator = Generator(net, tokenizer, max_batch)
+        self._generator = Generator(decoder, tokenizer, max_batch)
 
     @classmethod
     def memory(cls, card: Card, path: Path) -> int:
@@ -53,10 +70,29 @@ class LanguageEngine:
         """Open a transformers folder or a GGUF file.
 
         Raises:
-            ModelError: the files are broken or of an architecture that is not supported.
+            ModelError: the files are broken or of an architecture that is not supported; or
+                int8 is asked for where there is none.
         """
-        net, tokenizer = io.load(path, device=choose_device(settings))
-        return cls(net, tokenizer, max_batch=settings.max_batch)
+        device = choose_device(settings)
+        dtype = choose_dtype(settings, device, card.options.get("int8"))
+        half = dtype == "bfloat16"
+        net, tokenizer = io.load(path, device, torch.bfloat16 if half else torch.float32)
+        parameters = sum(weight.numel() for weight in net.parameters())
+        memory = settings.cache_memory or psutil.virtual_memory().available // 4
+        decoder: Decoder
+        if dtype == "int8":
+            decoder = NativeDecoder(net, memory)
+        else:
+            if device == "cpu":
+                pack(net)
+            decoder = TorchDecoder(net, memory)
+        return cls(
+            decoder,
+            tokenizer,
+            parameters=parameters,
+            device=f"{device} {dtype}",
+            max_batch=settings.max_batch,
+        )
 
     def generate(
         self, prompts: Sequence[Prompt], on_piece: OnPiece | None = None
