@@ -93,13 +93,18 @@ def compare(
     return figure
 
 
-def headline() -> None:
-    """Print the machine, the versions and the table's head."""
+def machine() -> str:
+    """The machine and the versions, in one line."""
     memory = psutil.virtual_memory().total / 1e9
-    print(
+    return (
         f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB,"
         f" Python {platform.python_version()}, torch {version('torch')},"
-        f" vermilion {version('vermilion')}\n"
+        f" vermilion {version('vermilion')}"
     )
+
+
+def headline() -> None:
+    """Print the machine, the versions and the table's head."""
+    print(f"{machine()}\n")
     print("| work | Vermilion: median (spread) | peer | peer's median | better by |")
     print("| --- | --- | --- | --- | --- |", flush=True)
