@@ -291,43 +291,81 @@ static inline __m256 eight(const kept *x) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)x));
 }
 
-static inline float dot(const float *q, const kept *k, int n) {
-    __m256 acc = _mm256_setzero_ps(), other = _mm256_setzero_ps();
-    int i = 0;
-    for (; i + 16 <= n; i += 16) {
-        acc = _mm256_fmadd_ps(_mm256_loadu_ps(q + i), eight(k + i), acc);
-        other = _mm256_fmadd_ps(_mm256_loadu_ps(q + i + 8), eight(k + i + 8), other);
-    }
-    for (; i + 8 <= n; i += 8) acc = _mm256_fmadd_ps(_mm256_loadu_ps(q + i), eight(k + i), acc);
-    float lanes[8], sum = 0.0f;
-    _mm256_storeu_ps(lanes, _mm256_add_ps(acc, other));
-    for (; i < n; i++) lanes[0] += q[i] * _cvtsh_ss(k[i]);
-    for (int l = 0; l < 8; l++) sum += lanes[l];
-    return sum;
+/* Sum of eight lanes, in a fixed order. */
+static inline float total(__m256 x) {
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-static inline void add_weighted(float *y, float weight, const kept *v, int n) {
+/* 64 numbers of a key are turned into floats once for all query heads that share it. */
+static inline void dots(const float *q, int heads, const kept *k, int n, float *to, int stride) {
+    for (int h = 0; h < heads; h++) to[h * stride] = 0.0f;
     int i = 0;
-    __m256 w = _mm256_set1_ps(weight);
+    for (; i + 64 <= n; i += 64) {
+        __m256 part[8];
+        for (int l = 0; l < 8; l++) part[l] = eight(k + i + 8 * l);
+        for (int h = 0; h < heads; h++) {
+            const float *x = q + h * n + i;
+            __m256 even = _mm256_mul_ps(_mm256_loadu_ps(x), part[0]);
+            __m256 odd = _mm256_mul_ps(_mm256_loadu_ps(x + 8), part[1]);
+            for (int l = 2; l < 8; l += 2) {
+                even = _mm256_fmadd_ps(_mm256_loadu_ps(x + 8 * l), part[l], even);
+                odd = _mm256_fmadd_ps(_mm256_loadu_ps(x + 8 * l + 8), part[l + 1], odd);
+            }
+            to[h * stride] += total(_mm256_add_ps(even, odd));
+        }
+    }
     for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(y + i, _mm256_fmadd_ps(w, eight(v + i), _mm256_loadu_ps(y + i)));
-    for (; i < n; i++) y[i] += weight * _cvtsh_ss(v[i]);
+        for (int h = 0; h < heads; h++)
+            to[h * stride] += total(_mm256_mul_ps(_mm256_loadu_ps(q + h * n + i), eight(k + i)));
+    for (; i < n; i++)
+        for (int h = 0; h < heads; h++) to[h * stride] += q[h * n + i] * _cvtsh_ss(k[i]);
+}
+
+/* y[h] += weights[h] v, likewise. */
+static inline void add_weighted(float *y, int heads, const float *weights, int stride,
+                                const kept *v, int n) {
+    int i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m256 part[8];
+        for (int l = 0; l < 8; l++) part[l] = eight(v + i + 8 * l);
+        for (int h = 0; h < heads; h++) {
+            float *to = y + h * n + i;
+            __m256 w = _mm256_set1_ps(weights[h * stride]);
+            for (int l = 0; l < 8; l++)
+                _mm256_storeu_ps(to + 8 * l,
+                                 _mm256_fmadd_ps(w, part[l], _mm256_loadu_ps(to + 8 * l)));
+        }
+    }
+    for (; i + 8 <= n; i += 8)
+        for (int h = 0; h < heads; h++) {
+            float *to = y + h * n + i;
+            _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_set1_ps(weights[h * stride]), eight(v + i),
+                                                 _mm256_loadu_ps(to)));
+        }
+    for (; i < n; i++)
+        for (int h = 0; h < heads; h++) y[h * n + i] += weights[h * stride] * _cvtsh_ss(v[i]);
 }
 #else
 static inline void keep(kept *to, const float *from, int n) { memcpy(to, from, 4 * (size_t)n); }
 
-static inline float dot(const float *q, const kept *k, int n) {
-    float lanes[LANES] = {0}, sum = 0.0f;
-    int i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) lanes[l] += q[i + l] * k[i + l];
-    for (; i < n; i++) lanes[0] += q[i] * k[i];
-    for (int l = 0; l < LANES; l++) sum += lanes[l];
-    return sum;
+static inline void dots(const float *q, int heads, const kept *k, int n, float *to, int stride) {
+    for (int h = 0; h < heads; h++) {
+        float lanes[LANES] = {0}, sum = 0.0f;
+        int i = 0;
+        for (; i + LANES <= n; i += LANES)
+            for (int l = 0; l < LANES; l++) lanes[l] += q[h * n + i + l] * k[i + l];
+        for (; i < n; i++) lanes[0] += q[h * n + i] * k[i];
+        for (int l = 0; l < LANES; l++) sum += lanes[l];
+        to[h * stride] = sum;
+    }
 }
 
-static inline void add_weighted(float *y, float weight, const kept *v, int n) {
-    for (int i = 0; i < n; i++) y[i] += weight * v[i];
+static inline void add_weighted(float *y, int heads, const float *weights, int stride,
+                                const kept *v, int n) {
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < n; i++) y[h * n + i] += weights[h * stride] * v[i];
 }
 #endif
 
@@ -337,27 +375,48 @@ static inline kept *page_of(const Model *m, kept *pool, int page, int layer, int
     return pool + heads * PAGE * m->head_dim;
 }
 
-/* softmax(q·k * scale) v over the tokens that the one at `position` may look at. */
-static void attend(const Model *m, kept *pool, const int32_t *pages, int layer, int head,
-                   int position, const float *q, float *scores, float *y) {
-    int d = m->head_dim, shared = head / (m->heads / m->kv_heads);
-    int window = m->layer[layer].window;
+/* x = e^(scale (x - max x)) in place; gives the sum, for softmax. */
+static float weigh(float *x, int n, float scale) {
+    float lanes[LANES], most = -INFINITY, sum = 0.0f;
+    int i = 0;
+    for (int l = 0; l < LANES; l++) lanes[l] = -INFINITY;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
+    for (; i < n; i++) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+    for (int l = 0; l < LANES; l++) most = lanes[l] > most ? lanes[l] : most;
+    for (i = 0; i < n; i++) x[i] = exponential((x[i] - most) * scale);
+    for (int l = 0; l < LANES; l++) lanes[l] = 0.0f;
+    for (i = 0; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) lanes[l] += x[i + l];
+    for (; i < n; i++) lanes[0] += x[i];
+    for (int l = 0; l < LANES; l++) sum += lanes[l];
+    return sum;
+}
+
+/* softmax(q·k * scale) v over the tokens that the one at `position` may look at, for some of the
+ * query heads that share a key head: q and y are (heads, D), scores has room for (heads, context). */
+static void attend(const Model *m, kept *pool, const int32_t *pages, int layer, int shared,
+                   int heads, int position, const float *q, float *scores, int context, float *y) {
+    int d = m->head_dim, window = m->layer[layer].window;
     int first = window && position + 1 > window ? position + 1 - window : 0;
-    float most = -INFINITY;
-    for (int j = first; j <= position; j++) {
-        const kept *k = page_of(m, pool, pages[j / PAGE], layer, 0, shared) + (j % PAGE) * d;
-        scores[j] = dot(q, k, d) * m->attention_scale;
-        most = scores[j] > most ? scores[j] : most;
+    for (int j = first; j <= position;) {
+        const kept *keys = page_of(m, pool, pages[j / PAGE], layer, 0, shared);
+        int end = (j / PAGE + 1) * PAGE <= position ? (j / PAGE + 1) * PAGE : position + 1;
+        for (; j < end; j++) dots(q, heads, keys + j % PAGE * d, d, scores + j, context);
     }
-    for (int j = first; j <= position; j++) scores[j] = exponential(scores[j] - most);
-    float sum = 0.0f;
-    memset(y, 0, sizeof(float) * d);
-    for (int j = first; j <= position; j++) {
-        const kept *v = page_of(m, pool, pages[j / PAGE], layer, 1, shared) + (j % PAGE) * d;
-        sum += scores[j];
-        add_weighted(y, scores[j], v, d);
+    float sums[heads];
+    for (int h = 0; h < heads; h++)
+        sums[h] = weigh(scores + (size_t)h * context + first, position + 1 - first,
+                        m->attention_scale);
+    memset(y, 0, sizeof(float) * heads * d);
+    for (int j = first; j <= position;) {
+        const kept *values = page_of(m, pool, pages[j / PAGE], layer, 1, shared);
+        int end = (j / PAGE + 1) * PAGE <= position ? (j / PAGE + 1) * PAGE : position + 1;
+        for (; j < end; j++)
+            add_weighted(y, heads, scores + j, context, values + j % PAGE * d, d);
     }
-    for (int i = 0; i < d; i++) y[i] /= sum;
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < d; i++) y[h * d + i] /= sums[h];
 }
 
 /* Turn one head by its position (Su et al. 2021, eq. 34), feature i with feature i + D/2. */
@@ -395,7 +454,7 @@ typedef struct {
     float *x;       /* (N, C) */
     float *wide;    /* (N, of qkv or up) */
     float *seen;    /* (N, C or H*D) */
-    float *scores;  /* (threads, context) */
+    float *scores;  /* (threads, H/G, context) */
     float *scales;  /* (N) */
     int16_t *codes; /* (N, widest input of a matrix) */
 } Scratch;
@@ -424,9 +483,12 @@ void forward(const Model *m, kept *pool, int n, const int32_t *ids, const int32_
              float *logits, Scratch s, int context, int threads) {
     int c = m->size, h = m->heads, d = m->head_dim, qkv = (h + 2 * m->kv_heads) * d;
     int up = m->gated ? 2 * m->inner : m->inner, seen = c > h * d ? c : h * d;
+    int share = h / m->kv_heads; /* query heads that share a key head are taken together, */
+    int together = n * m->kv_heads < 4 * threads ? 1 : share; /* unless threads would wait */
 #pragma omp parallel num_threads(threads)
     {
-        float *scores = s.scores + (size_t)omp_get_thread_num() * context;
+        float *scores =
+            s.scores + (size_t)omp_get_thread_num() * context * share;
 #pragma omp for schedule(static)
         for (int i = 0; i < n; i++) {
             memcpy(s.x + (size_t)i * c, m->embedding + (size_t)ids[i] * c, sizeof(float) * c);
@@ -449,10 +511,10 @@ void forward(const Model *m, kept *pool, int n, const int32_t *ids, const int32_
                 place(m, pool, pages + (size_t)owner[i] * most, layer, positions[i],
                       s.wide + (size_t)i * qkv);
 #pragma omp for schedule(static)
-            for (int item = 0; item < n * h; item++) {
-                int i = item / h, head = item % h;
-                attend(m, pool, pages + (size_t)owner[i] * most, layer, head, positions[i],
-                       s.wide + (size_t)i * qkv + head * d, scores,
+            for (int item = 0; item < n * (h / together); item++) {
+                int i = item / (h / together), head = item % (h / together) * together;
+                attend(m, pool, pages + (size_t)owner[i] * most, layer, head / share, together,
+                       positions[i], s.wide + (size_t)i * qkv + head * d, scores, context,
                        s.seen + (size_t)i * seen + head * d);
             }
 #pragma omp for schedule(static)

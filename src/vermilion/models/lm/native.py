@@ -131,7 +131,10 @@ class Weights:
             "x": tokens * config.hidden_size,
             "wide": tokens * max(qkv, up),
             "seen": tokens * max(config.hidden_size, heads),
-            "scores": threads * self.context,
+            "scores": threads
+            * self.context
+            * config.num_attention_heads
+            // config.num_key_value_heads,
             "scales": tokens,
             "codes": tokens * widest,
         }
