@@ -22,6 +22,7 @@ from vermilion.types import Brief
             "",
         ),
         ("Write me a story about a lost kite", "a lost kite", "", ""),
+        ("a fable about an ant", "an ant", "", ""),
         (
             "a lesson about how rainbows form, for ten-year-olds",
             "how rainbows form",

@@ -71,6 +71,12 @@ def test_the_brief_may_promise_what_a_text_may_not() -> None:
     assert failures("The best free seats.", {"claims": True}, Scene(brief=brief)) == ()
 
 
+def test_a_fact_may_end_as_a_person_wrote_it() -> None:
+    scene = Scene(brief=Brief(subject="a tube", facts=("Pump it up before you put it in",)))
+    assert failures("Pump it up before you put it in.", {"whole_end": True}, scene) == ()
+    assert failures("Pump it up and put it in.", {"whole_end": True}, scene) == ("ends in 'in'",)
+
+
 def test_a_long_name_may_come_twice() -> None:
     brief = Brief(subject="our beginner yoga class in the park")
     text = "Join our beginner yoga class in the park. Our beginner yoga class in the park is new."
@@ -111,6 +117,8 @@ def test_unknown_checks_and_wrong_arguments_are_named() -> None:
         ("Pomelo, an app for cooks", "Pomelo", "Pomelo, an app for cooks"),
         ("a small roastery's new dark roast", "our new dark roast", "our new dark roast"),
         ("Mill Street's rye bread", "Mill Street's rye bread", "Mill Street's rye bread"),
+        ("a weekly farmers' market", "our weekly farmers' market", None),
+        ("a children's book", "our children's book", None),
         ("handmade candles", "our handmade candles", "our handmade candles"),
         ("announce the reopening of the pool", "the reopening of the pool", None),
     ],
@@ -130,6 +138,7 @@ def test_what_a_subject_is_called(subject: str, name: str, full: str | None) -> 
         ("every Saturday", "a yoga class", "Join us every Saturday"),
         ("costs 24 euros", "an umbrella", "It costs 24 euros"),
         ("notes of cocoa", "a coffee", "It has notes of cocoa"),
+        ("exports to a spreadsheet", "an app", "It exports to a spreadsheet"),
     ],
 )
 def test_a_fact_becomes_a_sentence(fact: str, subject: str, sentence: str) -> None:
@@ -173,6 +182,13 @@ def test_numbers_are_asked_for_with_other_numbers() -> None:
     (gap, *_) = gaps(["the bridge opened in 1932"], 5)
     assert gap.answer == "1932"
     assert all(option.isdigit() for option in gap.options)
+
+
+def test_a_verb_is_not_asked_for_together_with_its_noun() -> None:
+    facts = ["the sun warms the sea and water evaporates", "the line says how many parts it has"]
+    answers = {gap.answer for gap in gaps(facts, 5)}
+    assert not answers & {"sun warms", "water evaporates", "line says"}
+    assert {"sun", "line"} <= answers
 
 
 def test_one_fact_is_enough_for_a_question() -> None:

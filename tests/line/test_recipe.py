@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from vermilion.errors import InputError, NotFoundError
 from vermilion.line import recipe as recipes
 from vermilion.line.brief import read_brief
-from vermilion.line.plan import plan, prompts
+from vermilion.line.plan import plan, prompts, tags
 from vermilion.settings import get_settings
 from vermilion.types import Brief
 
+BRIEFS = Path(__file__).parent / "data/briefs/briefs.json"
 GOOD = """
 description = "one line"
 [[steps]]
@@ -104,6 +106,24 @@ def test_another_language_is_asked_for_without_english_patterns(home: Path) -> N
         assert step.small == step.settings
     post = prompts(planned[-1], brief, {}, 1)[0]
     assert post.settings["schema"]["properties"]["hashtags"]["items"] == {"enum": ["一家雨天书店"]}
+
+
+def test_the_fifty_briefs_reach_the_recipes_that_they_name(home: Path) -> None:
+    rows = json.loads(BRIEFS.read_text(encoding="utf-8"))
+    assert len({row["name"] for row in rows}) == len(rows) == 50
+    for row in rows:
+        answer = recipes.answering(row["brief"]) if isinstance(row["brief"], str) else None
+        recipe, brief = answer[:2] if answer else (recipes.find(row["recipe"]), None)
+        assert recipe.name == row["recipe"]
+        brief = read_brief(row["brief"]) if brief is None else brief
+        first, *_ = plan(brief, recipe, get_settings(), {})
+        assert brief.subject in prompts(first, brief, {}, 1, small=True)[0].text
+
+
+def test_hashtags_leave_the_order_out() -> None:
+    found = tags(Brief(subject="announce the reopening of the village library"))
+    assert "announce" not in found
+    assert {"villagelibrary", "reopening"} <= set(found)
 
 
 def test_a_briefs_variables_reach_the_template(home: Path) -> None:

@@ -18,7 +18,7 @@ _FILES = (".toml", ".json")
 # "a launch set for", "write me a story about": what is asked for, before what it is about.
 _REQUEST = re.compile(
     r"^(?:please\s+)?(?:(?:make|write|create|give|plan)\s+)?(?:me\s+|us\s+)?(?:an?\s+|the\s+)?"
-    r"(?:[\w-]+\s+){0,2}?(?:set|campaign|story|tale|lesson|launch|posts?|course)\s+"
+    r"(?:[\w-]+\s+){0,2}?(?:set|campaign|story|tale|fable|lesson|launch|posts?|course)\s+"
     r"(?:for|about|on|of)\s+",
     re.IGNORECASE,
 )

@@ -203,9 +203,10 @@ def _whole_end(text: str, wanted: bool, scene: Scene) -> str | None:
     """A pattern can close a sentence that the model had not finished; the last word tells."""
     if not wanted:
         return None
+    facts = {tuple(words(fact)) for fact in scene.brief.facts}  # a person's own are whole
     for part in (p for line in text.splitlines() for p in sentences(line)):
         said = words(part)
-        if said and said[-1] in _DANGLING:
+        if said and said[-1] in _DANGLING and tuple(said) not in facts:
             return f"ends in {said[-1]!r}"
     if re.search(r"\s[,.;:!?]|[,;:]\s*[.!?]|,,|\S  +\S", text):
         return "has a stray comma, full stop or space"

@@ -28,7 +28,11 @@ _IS_CALLED = re.compile(
     rf"^(?:[Tt]he|[Aa]n?) (?:\w+ )*?(\w+) (?:is|was) (?:called|named) ({_NAME})"
 )
 _APPOSITIVE = re.compile(rf"^({_NAME})\s*[,:(–—-] ?")
-_OWNED = re.compile(r"^(?:an?|my|our) [^,]*?[a-z](?:'s|s'|’s|s’) (?=\w)")
+# "A roastery's" owns what follows; "a farmers'" and "a children's" say what sort it is.
+_OWNED = re.compile(
+    r"^(?:an? [^,]*?[a-z](?<!men)(?<!children)(?<!people)['’]s"
+    r"|(?:my|our) [^,]*?[a-z](?:'s|s'|’s|s’)) (?=\w)"
+)
 _ORDER = re.compile(r"^(?:announce|introduce|present|promote|launch|advertise) +", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:an?|my|our) ")
 _KEPT = re.compile(r"^(?:the|this|these|your|two|three|four|five|\d|[A-Z])")
@@ -61,7 +65,7 @@ def called(subject: str) -> str:
     "a bookshop called The Dry Page" → "The Dry Page"; "Pomelo, an app for cooks" → "Pomelo";
     "a small roastery's new dark roast" → "our new dark roast".
     """
-    subject = _bare(subject)
+    subject = without_order(subject)
     named = _CALLED.search(subject) or _APPOSITIVE.match(subject)
     if named:
         return named[1]
@@ -73,7 +77,8 @@ def called(subject: str) -> str:
     return subject if _KEPT.match(subject) else f"our {subject}"
 
 
-def _bare(subject: str) -> str:
+def without_order(subject: str) -> str:
+    """A subject without the order that it may begin with: "announce the reopening"."""
     return _ORDER.sub("", subject.strip(" ."))
 
 
@@ -117,7 +122,7 @@ def clauses(facts: Iterable[str]) -> list[str]:
 
 def introduced(subject: str) -> str:
     """What to call a subject, with what it is: "The Dry Page, a rainy-day bookshop"."""
-    subject = _bare(subject)
+    subject = without_order(subject)
     named = _CALLED.search(subject)
     if named and not subject[named.end() :].strip():
         return f"{named[1]}, {subject[: named.start()].strip(' ,')}"
@@ -126,7 +131,7 @@ def introduced(subject: str) -> str:
 
 def _head(text: str) -> str:
     """The noun that a phrase is about: "our new app for students" → "app"."""
-    text = _bare(text)
+    text = without_order(text)
     named = _CALLED.search(text)
     if named:
         text = text[: named.start()]

@@ -13,6 +13,7 @@ from vermilion.errors import InputError
 from vermilion.line.brief import language_of
 from vermilion.line.checks import key_words
 from vermilion.line.crafts import Craft
+from vermilion.line.phrases import without_order
 from vermilion.line.template import names_in, render
 from vermilion.settings import Settings
 from vermilion.types import Brief, Prompt, Recipe, Step
@@ -238,13 +239,14 @@ def _joined(text: str) -> str:
 
 def tags(brief: Brief) -> list[str]:
     """Hashtags that fit the brief, without the sign: its names and the words of its subject."""
-    names = re.findall(r"[A-Z][\w'’]*(?: [A-Z][\w'’]*)+", brief.subject)
+    about = without_order(brief.subject)
+    names = re.findall(r"[A-Z][\w'’]*(?: [A-Z][\w'’]*)+", about)
     subject = [
         word
-        for word in key_words(brief.subject)
+        for word in key_words(about)
         if word.isalpha() and len(word) > 3 and word not in ("called", "named", "small")
     ]
-    pairs = re.findall(r"(?=\b([a-z]{3,}) ([a-z]{4,})\b)", brief.subject)
+    pairs = re.findall(r"(?=\b([a-z]{3,}) ([a-z]{4,})\b)", about)
     both = [a + b for a, b in pairs if {a, b} <= set(subject)]
     found = [re.sub(r"\W", "", name).lower() for name in [*names, *brief.must_mention]]
     found = list(dict.fromkeys([*found, *both]))
