@@ -1,6 +1,6 @@
 """How often a model's texts pass the checks of the shipped recipes, on fifty briefs.
 
-    python benchmarks/recipes.py [--model smollm2-135m] [--recipe launch] [--limit 5] [--json]
+    python benchmarks/recipes.py [--model smollm2-135m] [--recipe launch] [--drafts 1] [--json]
 
 Every brief of `tests/line/data/briefs` is made with its recipe and one seed, without speech, in a
 library that is thrown away. Each step of a recipe draws several drafts; where none passes its
@@ -39,7 +39,7 @@ HEAD = (
 )
 
 
-def order(row: dict[str, Any]) -> tuple[Recipe, Brief]:
+def order(row: dict[str, Any], drafts: int | None) -> tuple[Recipe, Brief]:
     """The recipe of a row and its brief, as `make` or `write` would read it, without speech."""
     answer = recipes.answering(row["brief"]) if isinstance(row["brief"], str) else None
     if answer is not None:
@@ -48,16 +48,19 @@ def order(row: dict[str, Any]) -> tuple[Recipe, Brief]:
     else:
         recipe, brief, counts = recipes.find(row["recipe"]), read_brief(row["brief"]), {}
     counts |= {step.name: 0 for step in recipe.steps if step.kind == "speech"}
+    if drafts is not None:
+        steps = tuple(replace(step, candidates=drafts) for step in recipe.steps)
+        recipe = replace(recipe, steps=steps)
     return recipe, replace(brief, counts={**brief.counts, **counts})
 
 
-def made(line: vm.Line, row: dict[str, Any], model: str, seed: int) -> dict[str, Any]:
-    """One set, as JSON values: its texts, drafts, failures and seconds, or why it is refused."""
-    recipe, brief = order(row)
+def made(line: vm.Line, row: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
+    """One set, as JSON values: its texts, failures and seconds, or why it is refused."""
+    recipe, brief = order(row, given.drafts)
     result: dict[str, Any] = {"name": row["name"], "recipe": recipe.name}
     candidates = {step.name: step.candidates for step in recipe.steps}
     try:
-        finished = line.make(brief, recipe=recipe, models={"text": model}, seed=seed)
+        finished = line.make(brief, recipe=recipe, models={"text": given.model}, seed=given.seed)
     except InputError as error:
         return {**result, "refused": str(error)}
     items = [
@@ -116,13 +119,13 @@ def table_row(name: str, counted: dict[str, Any]) -> str:
     )
 
 
-def earlier(files: Sequence[Path], model: str, dtype: str, seed: int) -> list[dict[str, Any]]:
-    """The sets of earlier pieces, which must be of the same model, numbers and seed."""
+def earlier(files: Sequence[Path], about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sets of earlier pieces, which must be of the same model, numbers, seed and drafts."""
     pieces = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     for file, piece in zip(files, pieces, strict=True):
-        found = piece["model"], piece["dtype"], piece["seed"]
-        if found != (model, dtype, seed):
-            sys.exit(f"{file}: is of {found}, not of {(model, dtype, seed)}; run it again")
+        found = {name: piece[name] for name in about}
+        if found != about:
+            sys.exit(f"{file}: is of {found}, not of {about}; run it again")
     return [s for piece in pieces for s in piece["made"]]
 
 
@@ -146,6 +149,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--offset", type=int, default=0, help="briefs of a recipe to pass over")
     parser.add_argument("--limit", type=int, help="briefs of a recipe; 0 makes none")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--drafts", type=int, help="in place of the recipes' candidates")
     parser.add_argument("--add", type=Path, nargs="*", default=[], help="--json of earlier pieces")
     parser.add_argument("--json", action="store_true", help="everything, texts too, as JSON")
     return parser.parse_args()
@@ -154,7 +158,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Make the sets and print what was counted."""
     given, settings = arguments(), get_settings()
-    sets = earlier(given.add, given.model, settings.dtype, given.seed)
+    about = {"model": given.model, "dtype": settings.dtype, "seed": given.seed}
+    about |= {"drafts": given.drafts}
+    sets = earlier(given.add, about)
     rows = chosen(given)
     with tempfile.TemporaryDirectory() as home:
         (Path(home) / "models").symlink_to(settings.models_dir.absolute())
@@ -163,17 +169,20 @@ def main() -> None:
                 line.load(given.model)  # so that no set's seconds have it
             for number, brief in enumerate(rows, start=1):
                 print(f"{number}/{len(rows)} {brief['name']}", file=sys.stderr, flush=True)
-                sets.append(made(line, brief, given.model, given.seed))
+                sets.append(made(line, brief, given))
     by_recipe = {
         name: figures(s for s in sets if s["recipe"] == name)
         for name in dict.fromkeys(s["recipe"] for s in sets)
     }
     if given.json:
-        about = {"model": given.model, "dtype": settings.dtype, "seed": given.seed}
         whole = {**about, "machine": machine(), "recipes": by_recipe, "made": sets}
         print(json.dumps(whole, indent=2, ensure_ascii=False))
         return
-    print(f"{machine()}; {given.model}, dtype {settings.dtype}, seed {given.seed}\n\n{HEAD}")
+    drafts = (
+        "as many drafts as the recipes say" if given.drafts is None else f"drafts {given.drafts}"
+    )
+    print(f"{machine()}; {given.model}, dtype {settings.dtype}, seed {given.seed}, {drafts}\n")
+    print(HEAD)
     for name, counted in by_recipe.items():
         print(table_row(name, counted))
     print(table_row("all", figures(sets)))
