@@ -27,6 +27,7 @@ _WHERE = {
     "embed": "vermilion.line.run",
     "load": "vermilion.line.run",
     "export": "vermilion.line.keep",
+    "measure": "vermilion.runtime.measure",
     "get_settings": "vermilion.settings",
     "Line": "vermilion.line.run",
     "FinishedSet": "vermilion.line.finished",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from vermilion.line.finished import FinishedSet, Watcher
     from vermilion.line.keep import export
     from vermilion.line.run import Line, embed, load, make, remake, speak, write
+    from vermilion.runtime.measure import measure
     from vermilion.runtime.store import Store
     from vermilion.settings import get_settings
     from vermilion.train.lm.door import plan_lm, train_lm
@@ -85,6 +87,7 @@ __all__ = [
     "get_settings",
     "load",
     "make",
+    "measure",
     "parse_set",
     "plan_lm",
     "read_settings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 import vermilion as vm
-from vermilion.cli.show import AsJson, Quiet, byte_bar, err, out, print_json, shown
+from vermilion.cli.show import AsJson, Quiet, byte_bar, err, out, print_json, shown, work_bar
 from vermilion.runtime.disk import human_size
 
-app = typer.Typer(no_args_is_help=True, help="Models: list, pull, show, rm.")
+app = typer.Typer(no_args_is_help=True, help="Models: list, pull, show, measure, rm.")
 
 Name = Annotated[str, typer.Argument(help="Of the model.")]
 
@@ -126,6 +127,36 @@ def show(name: Name, as_json: AsJson = False, quiet: Quiet = False) -> None:
             if value:
                 table.add_row(f"[dim]{key}[/]", escape(str(value)))
     out.print(table)
+
+
+@app.command()
+def measure(
+    name: Name,
+    data: Annotated[
+        Path, typer.Option(help="A text of the kind it writes, that it was not trained on.")
+    ],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure what int8 costs a language model in quality and gains it in speed.
+
+    The result goes into the model's card: where perplexity grows by a hundredth at most and int8
+    is faster, the model runs in int8 on a CPU from then on.
+    """
+    with work_bar(shown(quiet, as_json)) as progress:
+        task = progress.add_task(f"measuring {name}", total=None)
+
+        def watch(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        found = vm.measure(name, data, watch=watch)
+    if as_json:
+        print_json(found)
+    else:
+        out.print(
+            f"{name} in int8: perplexity {found['perplexity']:.4f} of float32's on"
+            f" {found['tokens']:,} tokens, {found['speed']:.1f}x as fast"
+        )
 
 
 @app.command()

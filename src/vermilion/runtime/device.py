@@ -15,14 +15,19 @@ from vermilion.settings import Settings
 _WORSE = 1.01
 
 
+def use_threads(settings: Settings) -> None:
+    """Let torch use as many CPU threads as the settings say."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+
+
 def choose_device(settings: Settings) -> str:
     """The device that is named, or CUDA when there is one, else the CPU; sets CPU threads.
 
     Raises:
         ModelError: a device is named that this machine does not have.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings)
     if settings.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if settings.device.startswith("cuda") and not torch.cuda.is_available():

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from vermilion.errors import InputError, ModelError, NotFoundError, UnsafeModelError
 from vermilion.runtime import folders
@@ -147,6 +148,24 @@ class Store:
                 shutil.rmtree(incoming, ignore_errors=True)
                 raise
 
+    def note(self, name: str, **options: Any) -> Card:
+        """Write what was found out about a model into its card's options.
+
+        Raises:
+            InputError: it has no card of its own here.
+            StorageError: the disk is full or read-only.
+        """
+        folder = self._folder(name)
+        with self._alone(name, quiet):
+            card = self._read(name)
+            if card is None:
+                raise InputError(
+                    f"model: {name!r} has no card in the store; vermilion models pull {name}"
+                )
+            card = replace(card, options={**card.options, **options})
+            write_card(folder, card)
+        return card
+
     def check_free(self, name: str) -> None:
         """See that a model that is trained here may have a name: nobody's, or one's own.
 
@@ -251,7 +270,13 @@ class Store:
         """A pulled model's card; its folder may have been renamed."""
         folder = self._folder(name)
         with storage(folder):
-            return replace(read_card(folder), name=name) if (folder / CARD_FILE).exists() else None
+            if not (folder / CARD_FILE).exists():
+                return None
+            card = replace(read_card(folder), name=name)
+        known = catalog().get(name)
+        if known is None or known.source != card.source:
+            return card
+        return replace(card, options={**known.options, **card.options})  # what was learnt since
 
     def _readable(self, name: str) -> Card | None:
         """A pulled model's card, or the catalog's where it cannot be read."""
