@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from vermilion.data import prosody
 from vermilion.errors import InputError
@@ -146,3 +147,27 @@ def test_an_unknown_measure_is_one_sentence() -> None:
     wrong = text.read_text(encoding="utf-8").replace('rank = "verse"', 'rank = "beauty"')
     with pytest.raises(InputError, match="rank must be of verse"):
         recipes.from_text(wrong, "mine")
+
+
+@pytest.mark.parametrize("form", prosody.FORMS)
+def test_the_model_that_comes_with_the_package(line: Line, form: str) -> None:
+    (asset,) = line.write(f"{form} 秋思", seed=1)
+    assert asset.recipe["model"]["name"] == "verse"
+    assert prosody.form_of(prosody.lines_of(asset.text)) == form
+    assert asset.notes["measures"]["tone"] >= 0.8
+    assert asset.notes["measures"]["rhyme"] >= 0.5
+
+
+def test_it_opens_in_transformers(line: Line) -> None:
+    _, path = line.store.locate("verse")
+    theirs = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    tokens = AutoTokenizer.from_pretrained(path)
+    net, tokenizer = io.load(path)
+    poem = "五绝|登鹳雀楼\n" + STORKS
+    ids = tokenizer.encode(poem)
+    assert ids == tokens(poem, add_special_tokens=False)["input_ids"]
+    assert len(ids) == len(poem)
+    assert tokenizer.decode(ids) == poem
+    batch = torch.tensor([ids])
+    with torch.no_grad():
+        torch.testing.assert_close(net(batch), theirs(batch).logits, rtol=1e-4, atol=1e-4)
