@@ -5,9 +5,14 @@
 Every brief of `tests/line/data/briefs` is made with its recipe and one seed, without speech, in a
 library that is thrown away. Each step of a recipe draws several drafts; where none passes its
 checks it is re-rolled, and what still fails after that is kept and said. This counts how often
-either happens. That is a floor and not a grade: a text can pass all checks and be dull or wrong,
-so read some (`--json` has them all). A long run can be made in pieces: `--json` of each into a
-file, then `--add` those files.
+either happens. It is a floor and not a grade: a text can pass all checks and be dull or wrong, so
+read some (`--json` has them all).
+
+With `--drafts 1` a step without a re-roll is one whose first drafts all passed, which tells models
+apart that are alike when the best of many is taken. With `--free` a small model has to do without
+the patterns that hold it, as a larger one does.
+
+A long run can be made in pieces: `--json` of each into a file, then `--add` those files.
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ HEAD = (
 )
 
 
-def order(row: dict[str, Any], drafts: int | None) -> tuple[Recipe, Brief]:
+def order(row: dict[str, Any], given: argparse.Namespace) -> tuple[Recipe, Brief]:
     """The recipe of a row and its brief, as `make` or `write` would read it, without speech."""
     answer = recipes.answering(row["brief"]) if isinstance(row["brief"], str) else None
     if answer is not None:
@@ -48,15 +53,17 @@ def order(row: dict[str, Any], drafts: int | None) -> tuple[Recipe, Brief]:
     else:
         recipe, brief, counts = recipes.find(row["recipe"]), read_brief(row["brief"]), {}
     counts |= {step.name: 0 for step in recipe.steps if step.kind == "speech"}
-    if drafts is not None:
-        steps = tuple(replace(step, candidates=drafts) for step in recipe.steps)
-        recipe = replace(recipe, steps=steps)
-    return recipe, replace(brief, counts={**brief.counts, **counts})
+    steps = recipe.steps
+    if given.drafts is not None:
+        steps = tuple(replace(step, candidates=given.drafts) for step in steps)
+    if given.free:
+        steps = tuple(replace(step, small={}, small_requires=()) for step in steps)
+    return replace(recipe, steps=steps), replace(brief, counts={**brief.counts, **counts})
 
 
 def made(line: vm.Line, row: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
     """One set, as JSON values: its texts, failures and seconds, or why it is refused."""
-    recipe, brief = order(row, given.drafts)
+    recipe, brief = order(row, given)
     result: dict[str, Any] = {"name": row["name"], "recipe": recipe.name}
     candidates = {step.name: step.candidates for step in recipe.steps}
     try:
@@ -150,6 +157,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="briefs of a recipe; 0 makes none")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--drafts", type=int, help="in place of the recipes' candidates")
+    parser.add_argument("--free", action="store_true", help="without patterns for small models")
     parser.add_argument("--add", type=Path, nargs="*", default=[], help="--json of earlier pieces")
     parser.add_argument("--json", action="store_true", help="everything, texts too, as JSON")
     return parser.parse_args()
@@ -159,7 +167,7 @@ def main() -> None:
     """Make the sets and print what was counted."""
     given, settings = arguments(), get_settings()
     about = {"model": given.model, "dtype": settings.dtype, "seed": given.seed}
-    about |= {"drafts": given.drafts}
+    about |= {"drafts": given.drafts, "free": given.free}
     sets = earlier(given.add, about)
     rows = chosen(given)
     with tempfile.TemporaryDirectory() as home:
@@ -178,11 +186,8 @@ def main() -> None:
         whole = {**about, "machine": machine(), "recipes": by_recipe, "made": sets}
         print(json.dumps(whole, indent=2, ensure_ascii=False))
         return
-    drafts = (
-        "as many drafts as the recipes say" if given.drafts is None else f"drafts {given.drafts}"
-    )
-    print(f"{machine()}; {given.model}, dtype {settings.dtype}, seed {given.seed}, {drafts}\n")
-    print(HEAD)
+    options = "; ".join(f"{name} {value}" for name, value in about.items() if value is not None)
+    print(f"{machine()}; {options}\n\n{HEAD}")
     for name, counted in by_recipe.items():
         print(table_row(name, counted))
     print(table_row("all", figures(sets)))
