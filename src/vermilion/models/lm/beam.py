@@ -265,17 +265,20 @@ class _Beams:
         Returns:
             Logits of what follows each, (R, V), float32.
         """
-        before, self._memories = self._memories, []
+        before, taken, chosen = self._memories, set[int](), list[Memory]()
         for parent in range(len(before)):
             if parent not in parents:
                 self._decoder.free(before[parent])
-        taken: set[int] = set()
+        # What is in use stands in the list at any time: a copy may find no memory.
+        self._memories = [before[parent] for parent in dict.fromkeys(parents)]
         for parent in parents:  # the first goes on with the memory itself, the others with a copy
             memory = before[parent]
             if parent in taken:
                 memory = self._decoder.fork(memory, memory.length)
+                self._memories.append(memory)
             taken.add(parent)
-            self._memories.append(memory)
+            chosen.append(memory)
+        self._memories = chosen
         return self._decoder.extend(self._memories, [[token] for token in tokens])
 
     def free(self) -> None:

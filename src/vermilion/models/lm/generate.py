@@ -48,8 +48,8 @@ class Generator:
             check(request, self.decoder.config)
         searches = [(i, r) for i, r in enumerate(requests) if r.beams is not None]
         writings = [self._start(i, r) for i, r in enumerate(requests) if r.beams is None]
-        self._scheduler.submit(writings)
         try:
+            self._scheduler.submit(writings)
             yield from self._sample(writings)
         finally:
             self._scheduler.cancel(writings)
@@ -62,7 +62,8 @@ class Generator:
                     yield writing.pieces.popleft()
                 if writing.failed is not None:
                     raise writing.failed
-            writings = [w for w in writings if w.pieces or not w.done]
+            # `done` is asked first: another thread may be adding the last piece right now.
+            writings = [w for w in writings if not w.done or w.pieces or w.failed is not None]
             if writings:
                 self._scheduler.advance(writings)
 
@@ -90,10 +91,20 @@ class Generator:
                 count += 1
             batch, waiting = waiting[:count], waiting[count:]
             tasks = [self._task(request) for _, request in batch]
-            with self._scheduler.lock:
+            with self._scheduler.pause(self._memory(batch)):
                 found = list(search(self.decoder, tasks))
             for number, (best, *_) in found:
                 yield self._found(*batch[number], best)
+
+    def _memory(self, batch: Sequence[tuple[int, Request]]) -> int:
+        """Most bytes that searches take."""
+        context, room = self.decoder.config.max_position_embeddings, self.decoder.room
+        return sum(
+            request.beams.num_beams
+            * room(None, min(context, len(request.ids) + request.max_new_tokens))
+            for _, request in batch
+            if request.beams is not None
+        )
 
     def _task(self, request: Request) -> Task:
         def stopped(ids: Sequence[int]) -> bool:

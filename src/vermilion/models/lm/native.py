@@ -198,13 +198,13 @@ class NativeDecoder:
     def fork(self, memory: Memory, length: int) -> Memory:
         """See `Decoder.fork`. Whole pages are shared, the last one is copied."""
         new, full = _Pages(), length // PAGE
+        last = self._take() if length % PAGE else None  # first, for it may find none
         new.pages = _pages(memory).pages[:full]
         for page in new.pages:
             self._users[page] += 1
-        if length % PAGE:
-            page = self._take()
-            self._pool[page] = self._pool[_pages(memory).pages[full]]
-            new.pages.append(page)
+        if last is not None:
+            self._pool[last] = self._pool[_pages(memory).pages[full]]
+            new.pages.append(last)
         new.length = length
         return new
 

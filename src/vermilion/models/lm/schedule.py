@@ -10,14 +10,14 @@ V vocabulary.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import RLock
 
 from llguidance import LLMatcher
 from torch import Tensor
 
-from vermilion.errors import InputError, VermilionError
+from vermilion.errors import InputError, ModelError
 from vermilion.models.lm import grammar
 from vermilion.models.lm.decoder import Decoder, Memory
 from vermilion.models.lm.logits import Row
@@ -25,6 +25,7 @@ from vermilion.models.lm.request import Piece, Request
 from vermilion.models.lm.sample import Choice, choose
 from vermilion.models.lm.text_stream import TextStream
 from vermilion.models.lm.tokenizer import Tokenizer
+from vermilion.models.lm.turns import Turns
 
 _READ = 512  # tokens of prompts that a step reads at most
 _WORTH = 16  # tokens from which on a common beginning is worth waiting for
@@ -40,7 +41,7 @@ class Writing:
         pieces: new text that the caller has not fetched.
         memory: what was read of `row.ids`; None while it waits and when it is done.
         failed: why it ended without a last piece.
-        done: there will be no further piece.
+        done: there will be no further piece; said after the last piece or `failed`.
         cancelled: nobody wants it any longer.
     """
 
@@ -51,7 +52,7 @@ class Writing:
     matcher: LLMatcher | None
     pieces: deque[Piece] = field(default_factory=deque)
     memory: Memory | None = None
-    failed: VermilionError | None = None
+    failed: Exception | None = None
     done: bool = False
     cancelled: bool = False
     logprob: float = 0.0
@@ -77,40 +78,78 @@ class Scheduler:
         decoder: reads tokens.
         tokenizer: its tokenizer.
         max_batch: most texts that are written at once; the others wait.
-
-    Attributes:
-        lock: held during a step.
     """
 
     def __init__(self, decoder: Decoder, tokenizer: Tokenizer, max_batch: int) -> None:
         self.decoder, self.tokenizer, self.max_batch = decoder, tokenizer, max_batch
-        self.lock = RLock()
+        self._turns = Turns()
+        self._arrived: deque[Writing] = deque()  # any thread adds to it, without a turn
         self._waiting: list[Writing] = []
         self._active: list[Writing] = []
         self._kept: list[tuple[list[int], Memory]] = []  # the latest last
 
     def submit(self, writings: Sequence[Writing]) -> None:
         """Let texts wait for their turn."""
-        with self.lock:
-            self._waiting += writings
+        self._arrived.extend(writings)
 
     def cancel(self, writings: Sequence[Writing]) -> None:
-        """Let go of texts; the next step is without them."""
+        """Let go of texts; the next step is without them. Never waits."""
         for writing in writings:
             writing.cancelled = True
-        with self.lock:
-            self._drop()
+        self._sweep()
 
     def advance(self, writings: Sequence[Writing]) -> None:
         """See that one of these texts has a piece, or all are done, or take a step towards it."""
-        with self.lock:
-            if any(w.pieces or w.failed for w in writings) or all(w.done for w in writings):
-                return  # another caller has taken the step
-            self._step()
 
-    def _step(self) -> None:
-        self._drop()
-        self._admit()
+        def served() -> bool:
+            done = all(w.done for w in writings)
+            return done or any(w.pieces or w.failed is not None for w in writings)
+
+        with self._turn(served) as mine:
+            if mine and not served():
+                self._drop()
+                self._admit()
+                self._go_on()
+
+    @contextmanager
+    def pause(self, needed: int) -> Iterator[None]:
+        """The decoder for a caller's own use; texts wait.
+
+        Args:
+            needed: bytes of memory that should be free. What is remembered is forgotten for them,
+                and if that is not enough, the texts in the batch are finished first.
+        """
+        with self._turn():
+            self._drop()
+            while self._active and not self._forget(needed):
+                self._go_on()
+                self._turns.tell()
+                self._drop()
+            self._forget(needed)
+            yield
+
+    @contextmanager
+    def _turn(self, served: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+        try:
+            with self._turns.take(served) as mine:
+                yield mine
+        finally:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop what was cancelled, unless somebody has a turn, who does it at the end.
+
+        An iterator that is thrown away is closed wherever its thread happens to be, which may be
+        in the middle of a step; so this neither waits nor touches anything without a turn.
+        """
+        while any(w.cancelled for w in self._active):
+            with self._turns.take_if_free() as mine:
+                if not mine:
+                    return
+                self._drop()
+
+    def _go_on(self) -> None:
+        """Read on in all texts of the batch, and write a token where all was read."""
         work, tokens, left = [], [], _READ
         for writing in self._active:
             part = writing.unread
@@ -123,58 +162,73 @@ class Scheduler:
         if not work:
             return
         try:
-            logits = self.decoder.extend([w.memory for w in work if w.memory], tokens)
-        except VermilionError as error:
+            memories = [w.memory for w in work if w.memory is not None]
+            logits = self.decoder.extend(memories, tokens)
+            ready = [i for i, writing in enumerate(work) if not writing.unread]
+            if ready:
+                self._write([work[i] for i in ready], logits[ready])
+        except BaseException as error:  # a step that is half done cannot be gone on with
+            broken = ModelError("another text's caller broke off a step; ask again")
+            reason = error if isinstance(error, Exception) else broken
             for writing in work:
-                self._fail(writing, error)
-            return
-        ready = [i for i, writing in enumerate(work) if not writing.unread]
-        if ready:
-            self._write([work[i] for i in ready], logits[ready])
+                if not writing.done:
+                    self._fail(writing, reason)
+            if reason is broken:
+                raise
 
     def _drop(self) -> None:
+        while self._arrived:
+            self._waiting.append(self._arrived.popleft())
         self._waiting = [w for w in self._waiting if not w.cancelled]
         for writing in [w for w in self._active if w.cancelled]:
             self._end(writing)
 
-    def _fail(self, writing: Writing, error: VermilionError) -> None:
+    def _fail(self, writing: Writing, error: Exception) -> None:
         writing.failed = error
         self._end(writing)
 
     def _end(self, writing: Writing) -> None:
         """A text leaves the batch; what it has read is remembered while there is room."""
-        writing.done = True
         if writing in self._active:
             self._active.remove(writing)
         memory, writing.memory = writing.memory, None
-        if memory is None:
-            return
-        if not self.decoder.keeps or writing.failed is not None:
-            self.decoder.free(memory)
-            return
-        self._kept.append((writing.row.ids[: memory.length], memory))
-        if len(self._kept) > _KEPT:
-            self.decoder.free(self._kept.pop(0)[1])
+        if memory is not None:
+            if self.decoder.keeps and writing.failed is None and memory.length >= _WORTH:
+                self._kept.append((writing.row.ids[: memory.length], memory))
+            else:
+                self.decoder.free(memory)
+            if len(self._kept) > _KEPT:
+                self.decoder.free(self._kept.pop(0)[1])
+        writing.done = True
 
     def _admit(self) -> None:
         """Take those who wait into the batch, in order, as far as there is room."""
-        for writing in list(self._waiting):
+        for writing in self._waiting[: self.max_batch]:
             if len(self._active) >= self.max_batch:
                 break
-            if not self._make_room(writing):
-                if self._active:
-                    break  # whoever comes later does not overtake
-                self._waiting.remove(writing)
-                self._fail(writing, self._too_long(writing))
+            if self._is_coming(writing.row.ids, self._known(writing.row.ids)[1]):
                 continue
-            memory, common = self._known(writing.row.ids)
-            if self._is_coming(writing.row.ids, common):
-                continue
+            fits = self.decoder.room(None, self._most(writing)) <= self.decoder.capacity
+            if fits and not self._make_room(writing) and self._active:
+                break  # whoever comes later does not overtake
             self._waiting.remove(writing)
-            writing.memory = (
-                self.decoder.start() if memory is None else self.decoder.fork(memory, common)
-            )
-            self._active.append(writing)
+            if fits:
+                self._begin(writing)
+            else:
+                self._fail(writing, self._too_long(writing))
+
+    def _begin(self, writing: Writing) -> None:
+        """Take a text that has room into the batch."""
+        memory, common = self._known(writing.row.ids)
+        try:
+            if memory is None:
+                writing.memory = self.decoder.start()
+            else:
+                writing.memory = self.decoder.fork(memory, common)
+        except Exception as error:  # noqa: BLE001 - torch raises RuntimeError without memory
+            self._fail(writing, error)
+            return
+        self._active.append(writing)
 
     def _most(self, writing: Writing) -> int:
         """How many tokens a text can come to."""
@@ -185,6 +239,10 @@ class Scheduler:
         """Whether a text has room beside the others, all at their longest; forgets what it must."""
         needed = self.decoder.room(None, self._most(writing))
         needed += sum(self.decoder.room(w.memory, self._most(w)) for w in self._active)
+        return self._forget(needed)
+
+    def _forget(self, needed: int) -> bool:
+        """Forget finished texts, the oldest first, until there is room; whether there is."""
         while needed > self.decoder.capacity - self.decoder.used and self._kept:
             self.decoder.free(self._kept.pop(0)[1])
         return needed <= self.decoder.capacity - self.decoder.used
@@ -225,7 +283,7 @@ class Scheduler:
         """Choose the next token of each text; logits are (B, V)."""
         try:
             choices = self._choose(writings, logits)
-        except VermilionError as error:
+        except Exception as error:  # noqa: BLE001 - a hook may raise anything
             if len(writings) == 1:
                 self._fail(writings[0], error)
                 return
@@ -235,7 +293,7 @@ class Scheduler:
         for writing, choice in zip(writings, choices, strict=True):
             try:
                 self._append(writing, choice)
-            except VermilionError as error:
+            except Exception as error:  # noqa: BLE001 - likewise a tokenizer
                 self._fail(writing, error)
 
     def _choose(self, writings: Sequence[Writing], logits: Tensor) -> list[Choice]:
