@@ -124,6 +124,7 @@ def test_characters_that_the_model_does_not_know(line: Line, model: str) -> None
         (STORKS[:12], "has none of the forms"),
         (STORKS.replace("更上一层楼", "黄河入海流"), "says 黄河 twice"),
         (STORKS.replace("楼", "塔"), "has 50% of its rhymes"),
+        (STORKS.replace("楼", "流"), "rhymes a character with itself"),
         ("天天天天天，\n天天地天楼。\n地地风天天，\n地山天云流。", "says 天天 twice"),
         ("风天山天天，\n云水花春楼。\n夜地月人心，\n江水河天流。", "of its tones"),
     ],

@@ -46,6 +46,9 @@ def fault(text: str, bounds: Bounds) -> str | None:
     again = _repeated(lines)
     if again:
         return f"says {again} twice"
+    ends = [line[-1] for line in lines[1::2]]
+    if len(set(ends)) < len(ends):
+        return "rhymes a character with itself"
     found = measures(text)
     if found["rhyme"] < bounds.rhyme:
         return f"has {found['rhyme']:.0%} of its rhymes and should have {bounds.rhyme:.0%}"
