@@ -75,12 +75,14 @@ def row(name: str, ours: Program, work: str, peer_name: str, peer: Program, roun
     )
 
 
-def fastest_llama(gguf: str) -> tuple[Program, int]:
-    """llama.cpp with the number of slots that is fastest in bulk."""
+def fastest_llama(gguf: str, tried: list[int]) -> tuple[Program, int]:
+    """llama.cpp with the number of slots that is fastest in bulk, of those that are tried."""
+    if len(tried) == 1:
+        return Program("llama", gguf, str(tried[0])), tried[0]
     speeds = {}
-    for slots in (8, 16, 32):
+    for slots in tried:
         program = Program("llama", gguf, str(slots))
-        speeds[slots] = max(program("bulk"), program("bulk"))
+        speeds[slots] = program("bulk")
         program.close()
     best = max(speeds, key=lambda slots: speeds[slots])
     said = ", ".join(f"{slots}: {speed:.0f}" for slots, speed in speeds.items())
@@ -88,7 +90,7 @@ def fastest_llama(gguf: str) -> tuple[Program, int]:
     return Program("llama", gguf, str(best)), best
 
 
-def smollm2(only: set[str], rounds: int) -> None:
+def smollm2(only: set[str], rounds: int, tried: list[int], peers: list[str]) -> None:
     """Bulk and one stream on the default model."""
     _, gguf = vm.Store(vm.get_settings().models_dir).locate("smollm2-135m")
     ours = Program("vermilion", str(gguf))
@@ -96,14 +98,14 @@ def smollm2(only: set[str], rounds: int) -> None:
         "bulk": "SmolLM2-135M, 64 chats, shared instruction, 64 tokens each",
         "one": "SmolLM2-135M, one stream, 128 tokens",
     }
-    peers = []
-    if find_spec("xllamacpp") is not None:
-        llama, slots = fastest_llama(str(gguf))
-        peers.append((f"llama.cpp ({version('xllamacpp')}), {slots} slots", llama))
-    if find_spec("openvino_genai") is not None:
+    found = []
+    if "llama" in peers and find_spec("xllamacpp") is not None:
+        llama, slots = fastest_llama(str(gguf), tried)
+        found.append((f"llama.cpp ({version('xllamacpp')}), {slots} slots", llama))
+    if "openvino" in peers and find_spec("openvino_genai") is not None:
         openvino = Program("openvino", str(gguf))
-        peers.append((f"OpenVINO GenAI {version('openvino-genai')}", openvino))
-    for peer_name, peer in peers:
+        found.append((f"OpenVINO GenAI {version('openvino-genai')}", openvino))
+    for peer_name, peer in found:
         for work, name in works.items():
             if work in only:
                 row(name, ours, work, peer_name, peer, rounds)
@@ -140,11 +142,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=list(TOKENS), choices=TOKENS)
+    parser.add_argument("--slots", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--peers", nargs="+", default=["llama", "openvino"])
     options = parser.parse_args()
     only = set(options.only)
     headline()
     if only & {"bulk", "one"}:
-        smollm2(only, options.rounds)
+        smollm2(only, options.rounds, options.slots, options.peers)
     if only & {"beams", "batch"}:
         sys.path.insert(0, str(Path(__file__).parent.parent))
         gpt2(only, options.rounds)

@@ -169,20 +169,13 @@ def vermilion_gpt2(path: str, int8: bool = False) -> dict[str, Work]:
     """Our float32 (or int8) decoder on GPT-2."""
     from vermilion.models.lm import io
     from vermilion.models.lm.beam import BeamSearch, Task, search
-    from vermilion.models.lm.decoder import Decoder, TorchDecoder
     from vermilion.models.lm.generate import Generator, Request
     from vermilion.models.lm.logits import Row
     from vermilion.models.lm.native import NativeDecoder
     from vermilion.models.lm.sample import Sampling
-    from vermilion.nn.packed import pack
 
     net, tokenizer = io.load(Path(path))
-    decoder: Decoder
-    if int8:
-        decoder = NativeDecoder(net, 2**31)
-    else:
-        pack(net)
-        decoder = TorchDecoder(net)
+    decoder = NativeDecoder(net, 2**31, "int8" if int8 else "float32")
     generator = Generator(decoder, tokenizer, max_batch=32)
 
     def beams(number: int) -> list[int]:

@@ -116,12 +116,12 @@ class TorchDecoder:
     def __init__(self, net: LM, memory: int = 2**32) -> None:
         self.net, self.config, self.capacity = net, net.config, memory
         self._cache = net.new_cache(0, 0)
-        self._rows: list[_Row] = []  # those in use are the first ones, and none is left out
+        self._rows: list[_Row | None] = []  # by number; None: free, and filled at the next pass
 
     @property
     def used(self) -> int:
         """See `Decoder.used`."""
-        return sum(self.room(None, row.length) for row in self._rows)
+        return sum(self.room(None, row.length) for row in self._rows if row is not None)
 
     def room(self, memory: Memory | None, tokens: int) -> int:
         """See `Decoder.room`."""
@@ -132,10 +132,11 @@ class TorchDecoder:
 
     def start(self) -> Memory:
         """See `Decoder.start`."""
-        row = _Row(len(self._rows))
-        self._rows.append(row)
-        if len(self._rows) > self._cache.rows:
+        number = self._rows.index(None) if None in self._rows else len(self._rows)
+        if number == self._cache.rows:
             self._cache.grow(rows=max(4, 2 * self._cache.rows))
+        row = _Row(number)
+        self._rows[number : number + 1] = [row]
         return row
 
     def fork(self, memory: Memory, length: int) -> Memory:
@@ -146,30 +147,37 @@ class TorchDecoder:
         return row
 
     def free(self, memory: Memory) -> None:
-        """See `Decoder.free`. The last row takes the place of this one."""
-        row, last = _row(memory), self._rows.pop()
-        if row is not last:
-            self._cache.copy_row(last.number, row.number, last.length)
-            last.number = row.number
-            self._rows[row.number] = last
-        if not self._rows:  # a long text does not hold its memory for good
-            self._cache = self.net.new_cache(0, 0)
+        """See `Decoder.free`."""
+        self._rows[_row(memory).number] = None
+        if not any(self._rows):  # a long text does not hold its memory for good
+            self._cache, self._rows = self.net.new_cache(0, 0), []
+
+    def _close_up(self) -> None:
+        """Move the last rows into those that are free, so that neighbours are read together."""
+        while None in self._rows:
+            last = self._rows.pop()
+            if last is not None:
+                number = self._rows.index(None)
+                self._cache.copy_row(last.number, number, last.length)
+                self._rows[number], last.number = last, number
 
     def extend(self, memories: Sequence[Memory], tokens: Sequence[Sequence[int]]) -> Tensor:
         """See `Decoder.extend`."""
+        self._close_up()
         rows = [_row(memory) for memory in memories]
         longest = max(row.length + len(new) for row, new in zip(rows, tokens, strict=True))
         if longest > self._cache.length:
             context = self.config.max_position_embeddings
             self._cache.grow(length=min(context, max(64 + longest, 3 * longest // 2)))
-        found: list[Tensor | None] = [None] * len(rows)
-        for group in _groups(rows, tokens):
-            logits = self._pass([rows[i] for i in group], [tokens[i] for i in group])
-            for i, row_logits in zip(group, logits, strict=True):
-                found[i] = row_logits
+        groups = _groups(rows, tokens)
+        parts = [self._pass([rows[i] for i in g], [tokens[i] for i in g]) for g in groups]
         for row, new in zip(rows, tokens, strict=True):
             row.length += len(new)
-        return torch.stack([logits for logits in found if logits is not None])  # (B, V)
+        order = [i for group in groups for i in group]
+        logits = parts[0] if len(parts) == 1 else torch.cat(parts)  # (B, V), in that order
+        if order == sorted(order):
+            return logits
+        return logits[torch.tensor(order).argsort().to(logits.device)]
 
     def alone(self, ids: Sequence[int]) -> Tensor:
         """See `Decoder.alone`."""
@@ -197,20 +205,21 @@ def _row(memory: Memory) -> _Row:
     return memory
 
 
-def _groups(rows: Sequence[_Row], tokens: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Numbers of the rows that can be read together: neighbours with as many new tokens.
+_TOGETHER = 512  # tokens of a pass
 
-    Only single tokens are read together: a longer part fills the processor by itself.
-    """
+
+def _groups(rows: Sequence[_Row], tokens: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Numbers of the rows that can be read together: neighbours with as many new tokens."""
     groups: list[list[int]] = []
     for i in sorted(range(len(rows)), key=lambda i: rows[i].number):
-        before = groups[-1][-1] if groups else None
+        group = groups[-1] if groups else []
         if (
-            before is not None
-            and rows[i].number == rows[before].number + 1
-            and len(tokens[i]) == len(tokens[before]) == 1
+            group
+            and rows[i].number == rows[group[-1]].number + 1
+            and len(tokens[i]) == len(tokens[group[-1]])
+            and (len(group) + 1) * len(tokens[i]) <= _TOGETHER
         ):
-            groups[-1].append(i)
+            group.append(i)
         else:
             groups.append([i])
     return groups

@@ -1,4 +1,4 @@
-"""The network of net.py in eight-bit weights, run by decode.c, and the pages of what it has read.
+"""The network of net.py, run by decode.c in float32 or int8, and the pages of what it has read.
 
 B sequences, N new tokens of all, V vocabulary, O outputs and K inputs of a matrix.
 """
@@ -35,14 +35,15 @@ class Weights:
         lib: decode.c.
         net: the network; what is needed of it is copied.
         context: most tokens of a text.
+        whole: in int8; else in float32.
 
     Attributes:
         model: the structure `Model` of decode.c.
     """
 
-    def __init__(self, lib: ctypes.CDLL, net: LM, context: int) -> None:
+    def __init__(self, lib: ctypes.CDLL, net: LM, context: int, *, whole: bool) -> None:
         config = net.config
-        self._lib = lib
+        self._lib, self._whole = lib, whole
         self.config, self.context = config, context
         self._alive: list[Tensor] = []  # what the structures point into
         self._layers = (Layer * config.num_hidden_layers)()
@@ -60,6 +61,7 @@ class Weights:
             norm=_NORMS[config.norm],
             activation=_ACTIVATIONS[config.activation],
             gated=config.gated,
+            whole=self._whole,
             eps=config.norm_eps,
             attention_scale=config.head_dim**-0.5 if scale is None else scale,
             embedding=self._floats(net.embedding.weight),
@@ -102,23 +104,28 @@ class Weights:
         return None if tensor is None else self._keep(tensor.float())
 
     def _matrix(self, weight: Tensor, bias: Tensor | None) -> Matrix:
-        """A matrix (O, K) as `pack` of decode.c lays it out, in blocks of 16 outputs."""
+        """A matrix (O, K) as decode.c lays it out, in blocks of 16 outputs."""
         out, inputs = weight.shape
-        rows = out + -out % BLOCK
-        codes = torch.zeros(rows * (inputs + inputs % 2), dtype=torch.int8)
-        scales = torch.zeros(rows)
-        whole = weight.detach().to("cpu", torch.float32).contiguous()
-        self._lib.pack(
-            c_void_p(whole.data_ptr()),
+        rows, columns = out + -out % BLOCK, inputs + inputs % 2
+        floats = weight.detach().to("cpu", torch.float32).contiguous()
+        if self._whole:
+            codes = torch.zeros(rows * columns, dtype=torch.int8)
+            scales = torch.zeros(rows)
+            target = (c_void_p(codes.data_ptr()), c_void_p(scales.data_ptr()))
+        else:
+            codes, scales = torch.zeros(rows * inputs), None
+            target = (c_void_p(codes.data_ptr()),)
+        lay_out = self._lib.pack if self._whole else self._lib.lay_out
+        lay_out(
+            c_void_p(floats.data_ptr()),
             c_int32(out),
             c_int32(inputs),
-            c_void_p(codes.data_ptr()),
-            c_void_p(scales.data_ptr()),
+            *target,
             c_int32(torch.get_num_threads()),
         )
         if bias is not None:
             bias = F.pad(bias.detach(), (0, -out % BLOCK))
-        return Matrix(self._keep(codes), self._keep(scales), self._floats(bias), out, inputs)
+        return Matrix(self._keep(codes), self._floats(scales), self._floats(bias), out, inputs)
 
     def scratch(self, tokens: int, threads: int, held: dict[str, Tensor]) -> Scratch:
         """Room for what a pass over so many tokens computes; kept in `held` for the next."""
@@ -136,21 +143,21 @@ class Weights:
             * config.num_attention_heads
             // config.num_key_value_heads,
             "scales": tokens,
-            "codes": tokens * widest,
+            "codes": tokens * widest,  # of four bytes, of which int8 uses two
         }
         for name, size in sizes.items():
             if name not in held or held[name].numel() < size:
-                dtype = torch.int16 if name == "codes" else torch.float32
-                held[name] = torch.empty(size, dtype=dtype)
+                held[name] = torch.empty(size)
         return Scratch(*(held[name].data_ptr() for name in sizes))
 
 
 class NativeDecoder:
-    """A network in int8, and the pages that hold what it has read. A `decoder.Decoder`.
+    """A network on a CPU, and the pages that hold what it has read. A `decoder.Decoder`.
 
     Args:
         net: the network; what it needs of it is copied.
         memory: most bytes for keys and values.
+        dtype: of its matrices, "int8" or "float32".
 
     Raises:
         ModelError: there is no compiler, or the network has a size that is not supported.
@@ -159,21 +166,22 @@ class NativeDecoder:
     keeps = True
     tolerance = 0.0
 
-    def __init__(self, net: LM, memory: int) -> None:
+    def __init__(self, net: LM, memory: int, dtype: str = "int8") -> None:
         lib = library()
         if lib is None:
-            raise ModelError("int8 needs a C compiler; install gcc or clang, or use float32")
+            raise ModelError("this decoder needs a C compiler; install gcc or clang")
+        whole = dtype == "int8"
         self._lib, self.config = lib, net.config
         config = net.config
         numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * PAGE * config.head_dim
-        self._page_bytes: int = numbers * lib.kept_size()
+        self._page_bytes: int = numbers * lib.kept_size(c_int32(whole))
         # Reserved, not used: the system gives memory page by page when it is written.
         count = max(2, memory // self._page_bytes)
         self._pool = torch.empty(count, self._page_bytes, dtype=torch.uint8)
         self._free = list(range(count - 1, -1, -1))
         self._users = [0] * count
         self.context = min(config.max_position_embeddings, count * PAGE)
-        self._weights = Weights(lib, net, self.context)
+        self._weights = Weights(lib, net, self.context, whole=whole)
         self._scratch: dict[str, Tensor] = {}
 
     @property
@@ -258,6 +266,29 @@ class NativeDecoder:
         memory = self.start()
         try:
             return self.extend([memory], [ids])
+        finally:
+            self.free(memory)
+
+    def every(self, ids: Sequence[int]) -> Tensor:
+        """Logits of what follows each token of a text, (T, V), float32; to measure it."""
+        memory = _Pages()
+        try:
+            while len(memory.pages) * PAGE < len(ids):
+                memory.pages.append(self._take())
+            logits = torch.empty(len(ids), self.config.vocab_size)  # (T, V)
+            pages = np.array([memory.pages], np.int32)
+            for first in range(0, len(ids), _CHUNK):
+                new = np.asarray(ids[first : first + _CHUNK], np.int32)
+                each = np.arange(len(new), dtype=np.int32)
+                self._forward(
+                    new,
+                    each + np.int32(first),
+                    np.zeros_like(each),
+                    pages,
+                    each,
+                    logits[first : first + len(new)],
+                )
+            return logits
         finally:
             self.free(memory)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from platformdirs import user_cache_path
 
-SOURCE = Path(__file__).with_name("decode.c")
+SOURCES = tuple(Path(__file__).with_name(n) for n in ("decode.c", "products.h", "attention.h"))
 PAGE = 16  # tokens, as in decode.c
 BLOCK = 16  # outputs
 # None of them changes what is computed: a loop in vectors gives what it gives one by one.
@@ -80,6 +80,7 @@ class Model(Structure):
                 "norm",
                 "activation",
                 "gated",
+                "whole",
             )
         ),
         ("eps", c_float),
@@ -125,7 +126,7 @@ def library() -> ctypes.CDLL | None:
     if compiler is None:
         return None
     flags, link = _openmp()
-    source = SOURCE.read_bytes()
+    source = b"\0".join(path.read_bytes() for path in SOURCES)
     known = (source, compiler.encode(), platform.machine().encode(), _processor().encode())
     name = hashlib.sha256(b"\0".join((*known, *map(str.encode, _FLAGS + flags)))).hexdigest()
     path = user_cache_path("vermilion") / "native" / f"{name[:32]}.so"
@@ -136,7 +137,7 @@ def library() -> ctypes.CDLL | None:
     except OSError:
         return None
     loaded.forward.restype = None
-    loaded.pack.restype = None
+    loaded.pack.restype = loaded.lay_out.restype = None
     loaded.kept_size.restype = ctypes.c_int
     return loaded
 
@@ -157,7 +158,7 @@ def _compile(compiler: str, flags: tuple[str, ...], link: tuple[str, ...], path:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             compiled, made = Path(folder) / "decode.o", Path(folder) / "decode.so"
             steps = (
-                (compiler, *_FLAGS, *flags, "-c", str(SOURCE), "-o", str(compiled)),
+                (compiler, *_FLAGS, *flags, "-c", str(SOURCES[0]), "-o", str(compiled)),
                 (compiler, "-shared", str(compiled), *link, "-lm", "-o", str(made)),
             )
             for step in steps:
