@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -39,6 +41,7 @@ def look() -> Iterator[Finding]:
     settings = get_settings()
     yield Finding("vermilion", "good", f"{__version__}, Python {platform.python_version()}")
     yield _torch()
+    yield _int8()
     memory = psutil.virtual_memory()
     free = f"{human_size(memory.available)} of {human_size(memory.total)} memory free"
     cores = f"{os.cpu_count()} cores, {free}"
@@ -62,6 +65,28 @@ def _torch() -> Finding:
     # Asked of the system, not of torch, which takes a second to import.
     gpu = ", an NVIDIA GPU is here" if shutil.which("nvidia-smi") else ", on the CPU"
     return Finding("torch", "good", found + gpu)
+
+
+def _int8() -> Finding:
+    name = os.environ.get("CC", "cc")
+    compiler = shutil.which(name)
+    if compiler is not None and _answers(compiler):
+        return Finding("int8", "good", f"available, compiled by {compiler}")
+    how = "xcode-select --install" if sys.platform == "darwin" else "apt install gcc"
+    return Finding(
+        "int8",
+        "missing",
+        f"no C compiler: {name} does not run",
+        f"{how}; models that keep their quality in int8 then write several times as fast on a CPU",
+    )
+
+
+def _answers(compiler: str) -> bool:
+    try:
+        asked = subprocess.run([compiler, "--version"], capture_output=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return asked.returncode == 0
 
 
 def _home(home: Path) -> Finding:
