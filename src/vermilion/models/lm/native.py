@@ -111,7 +111,10 @@ class Weights:
         if self._whole:
             codes = torch.zeros(rows * columns, dtype=torch.int8)
             scales = torch.zeros(rows)
-            target = (c_void_p(codes.data_ptr()), c_void_p(scales.data_ptr()))
+            target: tuple[c_void_p, ...] = (
+                c_void_p(codes.data_ptr()),
+                c_void_p(scales.data_ptr()),
+            )
         else:
             codes, scales = torch.zeros(rows * inputs), None
             target = (c_void_p(codes.data_ptr()),)
