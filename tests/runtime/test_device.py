@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +86,5 @@ def test_doctor_says_that_a_compiler_is_missing(tmp_path: Path, compiler: str) -
 @needs_compiler
 def test_doctor_says_that_int8_is_available(tmp_path: Path) -> None:
     assert doctor(tmp_path)["state"] == "good"
+    if shutil.which("cc"):
+        assert doctor(tmp_path, CC="env LANG=C cc")["state"] == "good"

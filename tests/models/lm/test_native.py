@@ -129,9 +129,19 @@ def decoder(net: LM, request: pytest.FixtureRequest) -> NativeDecoder:
     return NativeDecoder(net, MEMORY, request.param)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_float32_is_the_float_network(nets: dict[str, LM], name: str) -> None:
+    decoder, ids = NativeDecoder(nets[name], MEMORY, "float32"), random_ids(3, 90)
+    found = torch.cat([decoder.alone(row.tolist()) for row in ids])  # (B, V)
+    torch.testing.assert_close(found, exact(nets[name], ids), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "gpt-neo", *ODD])
-def test_logits_do_not_depend_on_passes_batches_or_threads(nets: dict[str, LM], name: str) -> None:
-    decoder = NativeDecoder(nets[name], MEMORY)
+def test_logits_do_not_depend_on_passes_batches_or_threads(
+    nets: dict[str, LM], name: str, dtype: str
+) -> None:
+    decoder = NativeDecoder(nets[name], MEMORY, dtype)
     texts = [random_ids(length, seed=length).tolist() for length in (1, 2, 15, 16, 17, 33, 100)]
     alone = torch.cat([decoder.alone(ids) for ids in texts])
     assert decoder.used == 0
@@ -217,6 +227,22 @@ def test_memory_that_is_full_leaks_nothing(net: LM) -> None:
     assert decoder.used == 0
     with pytest.raises(ModelError, match="another decoder"):
         decoder.fork(TorchDecoder(net).start(), 0)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_what_cannot_be_read_or_kept(folder: Path, net: LM, dtype: str) -> None:
+    decoder = NativeDecoder(net, MEMORY, dtype)
+    for ids, complaint in (([5, VOCAB], "vocabulary"), ([-1], "vocabulary"), ([5] * 257, "longer")):
+        with pytest.raises(ModelError, match=complaint):
+            decoder.alone(ids)
+    assert decoder.used == 0
+    with pytest.raises(ModelError, match="VERMILION_CACHE_MEMORY: .* cannot give"):
+        NativeDecoder(net, 2**60, dtype)
+    broken, _ = io.load(folder)
+    with torch.no_grad():
+        broken.blocks[1].feed_forward.down.weight[3, 5] = torch.nan
+    with pytest.raises(ModelError, match="not finite"):
+        NativeDecoder(broken, MEMORY, dtype)
 
 
 @pytest.fixture(scope="module")

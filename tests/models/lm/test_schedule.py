@@ -37,8 +37,8 @@ MEMORY = 2**24
 class Counting:
     """A decoder that writes down what it is asked to read."""
 
-    def __init__(self, decoder: Decoder, pause: float = 0.0) -> None:
-        self._decoder, self._pause = decoder, pause
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
         self.calls: list[list[int]] = []  # how many tokens of each text, by call
 
     def __getattr__(self, name: str) -> Any:
@@ -46,7 +46,6 @@ class Counting:
 
     def extend(self, memories: Sequence[Memory], tokens: Sequence[Sequence[int]]) -> Tensor:
         self.calls.append([len(new) for new in tokens])
-        time.sleep(self._pause)
         return self._decoder.extend(memories, tokens)
 
     @property
@@ -90,10 +89,10 @@ def test_many_threads_get_the_texts_they_would_get_alone(
 
 def test_pieces_come_while_others_write(net: LM, tokenizer: Tokenizer) -> None:
     """Whoever takes all the steps does not keep the others from their pieces."""
-    decoder = Counting(NativeDecoder(net, MEMORY), pause=0.001)
+    decoder = Counting(NativeDecoder(net, MEMORY))
     generator = Generator(decoder, tokenizer)
     steps: dict[int, list[int]] = {}
-    started = threading.Barrier(4)
+    started = threading.Barrier(8)
 
     def work(number: int) -> None:
         torch.set_num_threads(1)
@@ -102,13 +101,15 @@ def test_pieces_come_while_others_write(net: LM, tokenizer: Tokenizer) -> None:
             len(decoder.calls) for _ in generator.generate([endless(tokenizer, 120, number)])
         ]
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(work, range(4)))
-    assert len(decoder.calls) < 200  # they were written side by side
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert len(decoder.calls) < 240  # they were written side by side
+    worst: list[int] = []
     for seen in steps.values():
         waits = [b - a for a, b in pairwise(seen)]
         assert len(waits) > 20
-        assert sorted(waits)[-5] <= 20  # a lock of Python's lets some wait for whole texts
+        worst.append(max(waits))
+    assert sorted(worst)[4] <= 15  # a lock of Python's lets most wait for 20 to 50 steps
 
 
 def test_turns_go_round() -> None:
@@ -173,7 +174,8 @@ def test_an_iterator_that_is_collected_in_the_middle_of_a_step(
 
     class Collecting(Counting):
         def extend(self, memories: Sequence[Memory], tokens: Sequence[Sequence[int]]) -> Tensor:
-            gc.collect()
+            if len(memories) == 2:
+                gc.collect()
             return super().extend(memories, tokens)
 
     decoder = Collecting(NativeDecoder(net, MEMORY))

@@ -108,6 +108,8 @@ class Weights:
         out, inputs = weight.shape
         rows, columns = out + -out % BLOCK, inputs + inputs % 2
         floats = weight.detach().to("cpu", torch.float32).contiguous()
+        if not floats.isfinite().all():  # as bytes they would look like any others
+            raise ModelError("the model's weights are not finite; its files are broken")
         if self._whole:
             codes = torch.zeros(rows * columns, dtype=torch.int8)
             scales = torch.zeros(rows)
@@ -163,7 +165,7 @@ class NativeDecoder:
         dtype: of its matrices, "int8" or "float32".
 
     Raises:
-        ModelError: there is no compiler, or the network has a size that is not supported.
+        ModelError: there is no compiler or not so much memory, or weights are not finite.
     """
 
     keeps = True
@@ -180,7 +182,12 @@ class NativeDecoder:
         self._page_bytes: int = numbers * lib.kept_size(c_int32(whole))
         # Reserved, not used: the system gives memory page by page when it is written.
         count = max(2, memory // self._page_bytes)
-        self._pool = torch.empty(count, self._page_bytes, dtype=torch.uint8)
+        try:
+            self._pool = torch.empty(count, self._page_bytes, dtype=torch.uint8)
+        except RuntimeError:
+            raise ModelError(
+                f"VERMILION_CACHE_MEMORY: this machine cannot give {memory / 1e9:.0f} GB; lower it"
+            ) from None
         self._free = list(range(count - 1, -1, -1))
         self._users = [0] * count
         self.context = min(config.max_position_embeddings, count * PAGE)
@@ -239,13 +246,18 @@ class NativeDecoder:
     def extend(self, memories: Sequence[Memory], tokens: Sequence[Sequence[int]]) -> Tensor:
         """See `Decoder.extend`."""
         held = [_pages(memory) for memory in memories]
+        ids = np.concatenate([np.asarray(new, np.int32) for new in tokens])  # (N,)
+        # decode.c looks these up as they are.
+        if ids.min() < 0 or ids.max() >= self.config.vocab_size:
+            raise ModelError("a token is not in the network's vocabulary")
         for one, new in zip(held, tokens, strict=True):
+            if one.length + len(new) > self.config.max_position_embeddings:
+                raise ModelError("a text is longer than the network's context")
             while len(one.pages) * PAGE < one.length + len(new):
                 one.pages.append(self._take())
         counts = np.array([len(new) for new in tokens])
         ends = counts.cumsum()
         starts = np.array([one.length for one in held])
-        ids = np.concatenate([np.asarray(new, np.int32) for new in tokens])  # (N,)
         owner = np.repeat(np.arange(len(held), dtype=np.int32), counts)  # (N,)
         offsets = np.arange(len(ids)) - np.repeat(ends - counts, counts)
         positions = (np.repeat(starts, counts) + offsets).astype(np.int32)  # (N,)

@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -122,12 +123,17 @@ def _openmp() -> tuple[tuple[str, ...], tuple[str, ...]]:
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled decode.c; None where there is no C compiler that can compile it."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
+    compiler = tuple(shlex.split(os.environ.get("CC") or "cc"))  # "ccache gcc" is usual
+    if shutil.which(compiler[0]) is None:
         return None
     flags, link = _openmp()
     source = b"\0".join(path.read_bytes() for path in SOURCES)
-    known = (source, compiler.encode(), platform.machine().encode(), _processor().encode())
+    known = (
+        source,
+        " ".join(compiler).encode(),
+        platform.machine().encode(),
+        _processor().encode(),
+    )
     name = hashlib.sha256(b"\0".join((*known, *map(str.encode, _FLAGS + flags)))).hexdigest()
     path = user_cache_path("vermilion") / "native" / f"{name[:32]}.so"
     if not path.exists() and not _compile(compiler, flags, link, path):
@@ -151,15 +157,17 @@ def _processor() -> str:
         return platform.processor()
 
 
-def _compile(compiler: str, flags: tuple[str, ...], link: tuple[str, ...], path: Path) -> bool:
+def _compile(
+    compiler: tuple[str, ...], flags: tuple[str, ...], link: tuple[str, ...], path: Path
+) -> bool:
     """Compile decode.c to a path, whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             compiled, made = Path(folder) / "decode.o", Path(folder) / "decode.so"
             steps = (
-                (compiler, *_FLAGS, *flags, "-c", str(SOURCES[0]), "-o", str(compiled)),
-                (compiler, "-shared", str(compiled), *link, "-lm", "-o", str(made)),
+                (*compiler, *_FLAGS, *flags, "-c", str(SOURCES[0]), "-o", str(compiled)),
+                (*compiler, "-shared", str(compiled), *link, "-lm", "-o", str(made)),
             )
             for step in steps:
                 subprocess.run(step, check=True, capture_output=True, timeout=120)
