@@ -19,10 +19,12 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from tests.models.lm.plain_sample import plain_choice
 from vermilion.errors import InputError, ModelError
 from vermilion.models.lm.decoder import TOLERANCE
 from vermilion.models.lm.logits import Row
-from vermilion.models.lm.sample import Choice, Sampling, choose, gumbel
+from vermilion.models.lm.noise import Spare, contenders, gumbel
+from vermilion.models.lm.sample import Choice, Sampling, choose
 
 Floats = NDArray[np.float32]
 
@@ -305,3 +307,53 @@ def test_a_ban_that_leaves_nothing() -> None:
     row = Row(Sampling(no_repeat_ngram_size=1), [0, 1, 2])
     with pytest.raises(InputError, match="^no_repeat_ngram_size: it leaves no token"):
         choose(torch.zeros(1, 3), [row])
+
+
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.3},
+    {"temperature": 2.5},
+    {"temperature": 1e-9},
+    {"top_p": 0.9},
+    {"top_p": 0.5},
+    {"top_p": 0.999999},
+    {"min_p": 0.05},
+    {"min_p": 1e-6, "top_p": 0.95},
+    {"top_p": 0.9, "temperature": 0.2, "min_p": 0.3},
+    {"top_k": 300},
+    {"top_k": 2000, "top_p": 0.9},
+    {"top_k": 50, "top_p": 0.9},
+    {"top_k": 7000, "min_p": 0.01},
+    {"temperature": 0.0},
+]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, TOLERANCE, 0.1])
+@pytest.mark.parametrize("spread", [0.5, 3.0, 30.0])
+@pytest.mark.parametrize("coarse", [False, True], ids=["", "ties"])
+def test_choices_are_those_of_the_plain_way(tolerance: float, spread: float, coarse: bool) -> None:
+    """Of a whole batch at once, to the bit, and as certain."""
+    rows, logits = [], []
+    for number, settings in enumerate(4 * KINDS):
+        row = Row(Sampling(**settings, seed=number), [0, 5], tolerance=tolerance)
+        if number % 7 == 3:
+            row.allowed = random_logits(6000, 1000 + number) > 2.5
+        rows.append(row)
+        values = random_logits(6000, number, spread)
+        logits.append(np.round(values) if coarse else values)
+    choices = choose(torch.from_numpy(np.stack(logits)), rows)
+    plain = [plain_choice(values, row) for values, row in zip(logits, rows, strict=True)]
+    assert [(choice.token, choice.certain) for choice in choices] == plain
+    assert len({token for token, _ in plain}) > 20
+
+
+def test_contenders_hold_all_that_the_noise_can_lift() -> None:
+    for seed in range(200):
+        scores = random_logits(5000, seed, 3.0).astype(np.float64)
+        noisy = scores + gumbel(seed, 3, np.arange(5000))
+        for best in (noisy.max(), np.sort(noisy)[-40], np.sort(noisy)[-2] - 1e-3):
+            spare = Spare(5000)
+            spare.scores.copy_(torch.from_numpy(scores))
+            found = contenders(seed, 3, float(best), spare)
+            assert set(np.flatnonzero(noisy >= best)) <= set(found.tolist())
+            assert len(found) < 500

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vermilion.errors import InputError, ModelError
 from vermilion.models.lm.logits import Row, leaders, process
+from vermilion.models.lm.noise import Spare, contenders, gumbel
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -145,6 +146,7 @@ def _likeliest(own: Tensor, rows: Sequence[Row]) -> dict[int, tuple[tuple[int, f
 # Rows are decided on their likeliest tokens alone where top_k is not above this.
 _FEW = 256
 _SPARE = 16  # tokens above top_k, for those that tie with the last, or nearly so
+_SIDE_BY_SIDE = 4096  # rows with at most so many tokens are drawn from together
 
 
 def _decide(scores: Tensor, rows: Sequence[Row]) -> tuple[Ids, NDArray[np.bool_]]:
@@ -154,15 +156,23 @@ def _decide(scores: Tensor, rows: Sequence[Row]) -> tuple[Ids, NDArray[np.bool_]
     count = min(size, _SPARE + int(wanted.max(where=wanted <= _FEW, initial=2)))
     values, ids = leaders(scores, count)  # (B, K) each
     _check(values, rows)
-    tokens, certain = _draw(values, ids, rows)
-    if count < size:
-        # Rows of which tokens further down may count as well.
-        last = values[np.arange(len(rows)), np.minimum(wanted, count) - 1]
-        slack = np.array([_slack(row) for row in rows])
-        deep = (wanted > _FEW) | (values[:, -1] >= last - slack)
-        for i in np.flatnonzero(deep).tolist():
-            alone, all_ids = _everything(scores[i], rows[i].sampling)
-            tokens[i : i + 1], certain[i : i + 1] = _draw(alone, all_ids, rows[i : i + 1])
+    tokens, certain = _draw(values, ids, rows=rows)
+    if count == size:
+        return tokens, certain
+    # Rows of which tokens further down may count as well.
+    last = values[np.arange(len(rows)), np.minimum(wanted, count) - 1]
+    slack = np.array([_slack(row) for row in rows])
+    deep = (values[:, -1] > -np.inf) & ((wanted > _FEW) | (values[:, -1] >= last - slack))
+    scores, spare = scores.cpu(), Spare(size)
+    found = {
+        i: _eligible(scores[i], rows[i], int(wanted[i]), int(tokens[i]), spare)
+        for i in np.flatnonzero(deep).tolist()
+    }
+    together = [i for i, (kept, _, _) in found.items() if len(kept) <= _SIDE_BY_SIDE]
+    for group in (together, *([i] for i in found if i not in together)):
+        if group:
+            lists = _side_by_side([found[i] for i in group])
+            tokens[group], certain[group] = _draw(*lists, rows=[rows[i] for i in group])
     return tokens, certain
 
 
@@ -190,23 +200,105 @@ def _slack(row: Row) -> float:
     return row.tolerance * max(penalty, 1 / penalty)
 
 
-def _everything(scores: Tensor, sampling: Sampling) -> tuple[Floats, Ids]:
-    """All tokens of one row that can be chosen, (1, K) each; sorted where that is needed."""
-    values: Floats = scores.cpu().numpy()
-    ids = np.flatnonzero(values > -np.inf)
-    values = values[ids]
-    if sampling.cut:
-        order = np.argsort(-values, kind="stable")
-        values, ids = values[order], ids[order]
-    return values[None], ids[None]
+def _eligible(
+    scores: Tensor, row: Row, wanted: int, drawn: int, spare: Spare
+) -> tuple[Floats, Ids, float]:
+    """Those tokens of one row among which the choice is the same as among all.
+
+    Args:
+        scores: (V,), on the CPU.
+        row: the text.
+        wanted: how many of the likeliest tokens decide.
+        drawn: any token, best one that has a good chance.
+        spare: room to work in.
+
+    Returns:
+        Scores, falling, and ids, of equal scores the smaller first, (K,) each; and the mass of
+        all other tokens that top_k keeps, that of the likeliest token being 1.
+    """
+    sampling, values = row.sampling, scores.numpy()
+    scale = sampling.temperature or 1.0
+    slack = _slack(row) / scale
+    scaled = spare.scores.copy_(scores).div_(scale)  # (V,)
+    top = float(scaled.max())
+    slack += 1e-9 * (1 + slack + abs(top))  # what is lost by rounding
+    if sampling.temperature > 0 and not sampling.cut:
+        noise = gumbel(sampling.seed, row.step, np.array([drawn]))
+        best = float(scaled[drawn]) + float(noise[0])
+        ids = contenders(sampling.seed, row.step, best - slack, spare)
+        return (*_sorted(values, ids), 0.0)
+    gaps = scaled.sub_(top)  # (V,), at most 0
+    least = np.log(sampling.min_p) if sampling.min_p > 0 and sampling.temperature > 0 else -np.inf
+    if wanted < len(values):
+        last = -np.partition(-values, wanted - 1)[wanted - 1]
+        least = max(least, float(last) / scale - top)
+    elif sampling.top_p < 1:
+        return _nucleus(values, spare, sampling.top_p, least, slack)
+    ids = np.flatnonzero(gaps.numpy() >= max(least - slack, np.finfo(np.float64).min))
+    return (*_sorted(values, ids), 0.0)
 
 
-def _draw(values: Floats, ids: Ids, rows: Sequence[Row]) -> tuple[Ids, NDArray[np.bool_]]:
+def _nucleus(
+    values: Floats, spare: Spare, top_p: float, least: float, slack: float
+) -> tuple[Floats, Ids, float]:
+    """The tokens that top_p keeps, or might were scores off by the slack; see `_eligible`.
+
+    Args:
+        values: scores, (V,).
+        spare: with their distances from the highest, by temperature, (V,), at most 0.
+        top_p: below 1.
+        least: tokens with smaller gaps cannot be chosen.
+        slack: how far gaps may be off.
+    """
+    distance = spare.scores.numpy()
+    shares = torch.exp(spare.scores, out=spare.shares).numpy()  # (V,)
+    total = float(shares.sum())  # by numpy, of this row alone: the same in any batch
+    reached = top_p * np.exp(min(slack, 700)) * total
+    # Below this, even V tokens have less than what top_p leaves out.
+    left = (total - reached) / len(values)
+    bound = np.log(left) if left > 0 else np.finfo(np.float64).min
+    found, ids = _sorted(values, np.flatnonzero(distance >= max(bound, least) - slack))
+    mass = shares[ids].cumsum()
+    last = min(int(np.searchsorted(mass, reached)), len(ids) - 1)
+    kept = int((distance[ids] >= distance[ids[last]] - slack).sum())
+    return found[:kept], ids[:kept], total - float(mass[kept - 1])
+
+
+def _sorted(values: Floats, ids: Ids) -> tuple[Floats, Ids]:
+    """The scores of some tokens, falling, and those tokens; of equal ones the smaller first.
+
+    Sorted as one whole number each, which numpy does ten times faster than by two keys.
+    """
+    bits = (values[ids] + np.float32(0)).view(np.int32)  # a zero has no sign then
+    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # in the order of the numbers
+    keys = (~rising.astype(np.int64) << 32) | ids
+    keys.sort()
+    ids = keys & 0xFFFFFFFF
+    return values[ids], ids
+
+
+def _side_by_side(
+    found: Sequence[tuple[Floats, Ids, float]],
+) -> tuple[Floats, Ids, Doubles]:
+    """Scores and ids of rows, (B, K), filled up with what cannot be chosen; and `rest`, (B, 1)."""
+    most = max(len(ids) for _, ids, _ in found)
+    values = np.full((len(found), most), -np.inf, np.float32)
+    tokens = np.zeros((len(found), most), np.int64)
+    for i, (row, ids, _) in enumerate(found):
+        values[i, : len(ids)], tokens[i, : len(ids)] = row, ids
+    return values, tokens, np.array([[rest] for _, _, rest in found])
+
+
+def _draw(
+    values: Floats, ids: Ids, rest: Doubles | None = None, *, rows: Sequence[Row]
+) -> tuple[Ids, NDArray[np.bool_]]:
     """The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014): argmax of score plus noise.
 
     Args:
         values: scores, (B, K), falling, -inf for what cannot be chosen.
         ids: their tokens; of equal scores the smaller first.
+        rest: mass of all other tokens that top_k keeps, that of the likeliest being 1, (B, 1);
+            None: there are no others.
         rows: the B texts.
 
     Returns:
@@ -223,7 +315,8 @@ def _draw(values: Floats, ids: Ids, rows: Sequence[Row]) -> tuple[Ids, NDArray[n
     if any(s.cut for s in samplings):
         mass = np.exp(scaled - scaled[:, :1]).cumsum(1)
         sides = (1, 0, -1) if slack.any() else (0, 0, 0)
-        cuts = {side: _cutoff(scaled, mass, samplings, slack, side) for side in {*sides}}
+        others = np.zeros_like(slack) if rest is None else rest
+        cuts = {side: _cutoff(scaled, mass, others, samplings, slack, side) for side in {*sides}}
         loose, exact, strict = (np.where(greedy, -np.inf, cuts[side]) for side in sides)
         most = int((scaled >= loose).sum(1).max())  # falling: the others cannot be chosen
         scaled, ids = scaled[:, :most], ids[:, :most]
@@ -239,13 +332,19 @@ def _draw(values: Floats, ids: Ids, rows: Sequence[Row]) -> tuple[Ids, NDArray[n
 
 
 def _cutoff(
-    falling: Doubles, mass: Doubles, samplings: Sequence[Sampling], slack: Doubles, side: int
+    falling: Doubles,
+    mass: Doubles,
+    rest: Doubles,
+    samplings: Sequence[Sampling],
+    slack: Doubles,
+    side: int,
 ) -> Doubles:
     """The scores from which on top_k, top_p and min_p, in that order, keep a token, (B, 1).
 
     Args:
         falling: scores by temperature, (B, K), the highest first.
         mass: of each token and the likelier ones together, (B, K); in any unit.
+        rest: mass of what top_k keeps and is not among them, (B, 1).
         samplings: the limits of the B rows.
         slack: how far the gaps between the scores may be off, (B, 1).
         side: 0 gives the cutoff of these very scores; with 1 they might keep any token from
@@ -267,39 +366,11 @@ def _cutoff(
     limited = (top_k > 0) & (top_k < possible)
     cutoff = np.where(limited, after(np.where(limited, top_k, 1)), -np.inf)
     kept = np.maximum(1, (falling >= cutoff).sum(1, keepdims=True))
-    total = np.take_along_axis(mass, kept - 1, 1)  # of what top_k keeps
+    total = np.take_along_axis(mass, kept - 1, 1) + rest  # of what top_k keeps
     # A token stays while the likelier ones do not reach top_p without it.
-    count = 1 + (mass[:, :-1] < top_p * np.exp(off) * total).sum(1, keepdims=True)
+    count = 1 + (mass[:, :-1] < top_p * np.exp(np.minimum(off, 700)) * total).sum(1, keepdims=True)
     cutoff = np.where(top_p < 1, np.maximum(cutoff, after(count)), cutoff)
     with np.errstate(divide="ignore"):
         least = falling[:, :1] + np.log(min_p) - off  # -inf for min_p 0
     first = after(np.ones_like(count))  # the likeliest always stays
     return np.where(min_p > 0, np.maximum(cutoff, np.minimum(first, least)), cutoff)
-
-
-def gumbel(seed: int | Ids, step: int | Ids, ids: Ids) -> Doubles:
-    """Standard Gumbel noise that depends on its arguments only.
-
-    The uniform numbers beneath it are SplitMix64 hashes (Steele et al. 2014) of the seed,
-    the step and each id.
-
-    Args:
-        seed: of the text; one number, or an array of a shape that goes with that of `ids`.
-        step: number of the choice within the text; likewise.
-        ids: tokens to draw for.
-
-    Returns:
-        Noise in the shape of `ids`, float64.
-    """
-    key = _mix(_mix(np.atleast_1d(seed).astype(np.uint64)) + np.asarray(step, np.uint64))
-    bits = _mix(key ^ _mix(ids.astype(np.uint64)))
-    uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) / 2.0**52  # never 0 nor 1
-    noise: Doubles = -np.log(-np.log(uniform))
-    return noise
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
