@@ -98,18 +98,15 @@ def test_pieces_come_while_others_write(net: LM, tokenizer: Tokenizer) -> None:
         torch.set_num_threads(1)
         started.wait()
         steps[number] = [
-            len(decoder.calls) for _ in generator.generate([endless(tokenizer, 120, number)])
+            len(decoder.calls) for _ in generator.generate([endless(tokenizer, 200, number)])
         ]
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
-    assert len(decoder.calls) < 240  # they were written side by side
-    worst: list[int] = []
-    for seen in steps.values():
-        waits = [b - a for a, b in pairwise(seen)]
-        assert len(waits) > 20
-        worst.append(max(waits))
-    assert sorted(worst)[4] <= 15  # a lock of Python's lets most wait for 20 to 50 steps
+    assert len(decoder.calls) < 400  # they were written side by side
+    waits = sorted(b - a for seen in steps.values() for a, b in pairwise(seen))
+    assert len(waits) > 500
+    assert waits[len(waits) * 99 // 100] <= 12  # with a lock of Python's it is 20 to 30
 
 
 def test_turns_go_round() -> None:
@@ -178,12 +175,13 @@ def test_an_iterator_that_is_collected_in_the_middle_of_a_step(
                 gc.collect()
             return super().extend(memories, tokens)
 
-    decoder = Collecting(NativeDecoder(net, MEMORY))
+    page = NativeDecoder(net, MEMORY).room(None, 1)
+    decoder = Collecting(NativeDecoder(net, 16 * page))
     generator = Generator(decoder, tokenizer)
     (expected,) = finish(generator.generate([endless(tokenizer, 30)]))
     gc.disable()
     try:
-        lost: list[Any] = [generator.generate([endless(tokenizer, 200, 5)])]
+        lost: list[Any] = [generator.generate([endless(tokenizer, 100, 5)])]
         next(lost[0])
         lost.append(lost)  # a cycle, which only the collector finds
         del lost
@@ -192,6 +190,8 @@ def test_an_iterator_that_is_collected_in_the_middle_of_a_step(
         gc.enable()
     assert found.text == expected.text
     assert len(decoder.calls[-1]) == 1
+    whole = endless(tokenizer, 256 - len(tokenizer.encode("The red")))
+    assert list(generator.generate([whole]))[-1].finish == "length"  # no page was lost
 
 
 def test_a_small_memory_lets_texts_wait(net: LM, tokenizer: Tokenizer) -> None:
