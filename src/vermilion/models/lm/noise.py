@@ -96,7 +96,9 @@ def _hashes(size: int) -> Words:
 
 
 def _mix(words: Words, spare: Words | None = None) -> Words:
-    x, shifted = np.empty((2, *words.shape), np.uint64) if spare is None else spare
+    room: Words = np.empty((2, *words.shape), np.uint64) if spare is None else spare
+    x: Words = room[0]
+    shifted: Words = room[1]
     np.add(words, np.uint64(0x9E3779B97F4A7C15), out=x)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x ^= np.right_shift(x, np.uint64(shift), out=shifted)
