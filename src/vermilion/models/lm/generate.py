@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 
+from vermilion.errors import InputError
 from vermilion.models.lm import grammar
 from vermilion.models.lm.beam import BeamSearch, Hypothesis, Task, search
 from vermilion.models.lm.decoder import Decoder
@@ -83,8 +86,13 @@ class Generator:
             tolerance=self.decoder.tolerance,
         )
 
-    def _search(self, waiting: Sequence[tuple[int, Request]]) -> Iterator[Piece]:
-        """Search for the likeliest texts, as many prompts at once as the batch has room for."""
+    def _search(self, asked: Sequence[tuple[int, Request]]) -> Iterator[Piece]:
+        """Search for the likeliest texts, as many prompts at once as the batch has room for.
+
+        Requests beside one another that only ask for another of the texts share a search.
+        """
+        groups = [list(group) for _, group in groupby(asked, lambda pair: _searched(pair[1]))]
+        waiting = [(number, _searched(group[0][1])) for number, group in enumerate(groups)]
         while waiting:
             count = 1
             while count < len(waiting) and _beams(waiting[: count + 1]) <= self.max_batch:
@@ -93,8 +101,9 @@ class Generator:
             tasks = [self._task(request) for _, request in batch]
             with self._scheduler.pause(self._memory(batch)):
                 found = list(search(self.decoder, tasks))
-            for number, (best, *_) in found:
-                yield self._found(*batch[number], best)
+            for number, texts in found:
+                for index, request in groups[batch[number][0]]:
+                    yield self._found(index, request, _ranked(texts, request))
 
     def _memory(self, batch: Sequence[tuple[int, Request]]) -> int:
         """Most bytes that searches take."""
@@ -129,6 +138,25 @@ class Generator:
         choices = tuple(Choice(token, logprob, certain=True) for token, logprob in pairs)
         finish = "stop" if ended or stops else "length"
         return Piece(index, text, finish, len(best.ids), sum(best.logprobs), choices)
+
+
+def _searched(request: Request) -> Request:
+    """The search that a request is answered by: it tells all texts, and takes no chances."""
+    beams = request.beams or BeamSearch(num_beams=1)
+    return replace(
+        request,
+        sampling=replace(request.sampling, seed=0),
+        beams=replace(beams, num_return_sequences=beams.num_beams),
+        beam_rank=0,
+    )
+
+
+def _ranked(texts: Sequence[Hypothesis], request: Request) -> Hypothesis:
+    if request.beam_rank >= len(texts):
+        raise InputError(
+            f"beam_rank: the search found only {len(texts)} texts; ask for fewer, or ban less"
+        )
+    return texts[request.beam_rank]
 
 
 def _beams(requests: Sequence[tuple[int, Request]]) -> int:

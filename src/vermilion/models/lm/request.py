@@ -24,8 +24,9 @@ class Request:
         stop_token_ids: tokens that end the text, besides the model's own.
         grammar: that the new text has to follow, see `grammar`; None: free.
         hooks: change the logits before each choice, see `logits.LogitsHook`.
-        beams: search for the likeliest text instead of choosing token by token; its best one
+        beams: search for the likeliest texts instead of choosing token by token; one of them
             comes as one piece. Not with a grammar, temperature above 0, or logprobs above 0.
+        beam_rank: which of them: 0 for the best, 1 for the next, below num_beams.
     """
 
     ids: Sequence[int]
@@ -36,6 +37,7 @@ class Request:
     grammar: str | None = None
     hooks: tuple[LogitsHook, ...] = ()
     beams: BeamSearch | None = None
+    beam_rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def check(request: Request, config: LMConfig) -> None:
     if request.max_new_tokens < 1:
         raise InputError(f"max_new_tokens: must be at least 1 (found {request.max_new_tokens})")
     if request.beams is not None:
-        _check_search(request)
+        _check_search(request, request.beams)
     least = request.sampling.min_new_tokens
     if least > request.max_new_tokens:
         raise InputError(
@@ -93,7 +95,12 @@ def check(request: Request, config: LMConfig) -> None:
         )
 
 
-def _check_search(request: Request) -> None:
+def _check_search(request: Request, beams: BeamSearch) -> None:
+    if not 0 <= request.beam_rank < beams.num_beams:
+        raise InputError(
+            f"beam_rank: must be 0 to {beams.num_beams - 1}, below num_beams"
+            f" (found {request.beam_rank})"
+        )
     if request.sampling.temperature > 0:
         raise InputError("temperature: beam search takes no chances; make it 0, or num_beams 1")
     if request.grammar is not None:
