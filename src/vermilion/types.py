@@ -166,6 +166,9 @@ class TextSettings:
         num_beams: above 1, search for the likeliest text; temperature is 0 then.
         length_penalty: of beam search; above 0 favours long texts, below 0 short ones.
         early_stopping: of beam search: True, False or "never".
+        beam_rank: which text of a beam search it is: 0 for the best, 1 for the next.
+        echo: where a model only goes on with a text, having no chat template, whether the
+            prompt stands before what it writes.
         logprobs: tell each token's log-probability, and as many alternatives; None: neither.
     """
 
@@ -190,6 +193,8 @@ class TextSettings:
     num_beams: int = 1
     length_penalty: float = 1.0
     early_stopping: bool | Literal["never"] = False
+    beam_rank: int = 0
+    echo: bool = False
     logprobs: int | None = None
 
 

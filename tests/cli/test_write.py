@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+import vermilion as vm
 from tests.cli.test_commands import complaint, run
+from tests.tiny import SENTENCES
+from tests.train.runs import SMALL
 
 
 def written(*words: str, home: Path, model: str) -> dict[str, Any]:
@@ -27,6 +30,42 @@ def test_beams_then_the_same_again(home: Path, tiny_model: str) -> None:
     assert (settings["early_stopping"], settings["no_repeat_ngram_size"]) == ("never", 2)
     again = run("library", "remake", asset["id"], "--json", home=home)
     assert json.loads(again.stdout)["same"] is True
+
+
+def test_the_best_texts_of_one_search(home: Path, tiny_model: str) -> None:
+    words = ("write", "green tea", "--model", tiny_model, "--num-beams", "4")
+    words += ("--max-new-tokens", "8")
+    assets = json.loads(run(*words, "-n", "3", "--json", home=home).stdout)
+    assert len({asset["text"] for asset in assets}) == 3
+    assert [asset["recipe"]["prompt"]["settings"]["beam_rank"] for asset in assets] == [0, 1, 2]
+    (alone,) = json.loads(run(*words, "--json", home=home).stdout)
+    assert alone["text"] == assets[0]["text"]
+    again = run("library", "remake", assets[2]["id"], "--json", home=home)
+    assert json.loads(again.stdout)["same"] is True
+    assert "n: a search with 4 beams finds 4 texts" in complaint(*words, "-n", "5", home=home)
+
+
+def test_a_model_without_a_chat_template_goes_on_with_the_prompt(
+    home: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "shop.txt"
+    text.write_text("\n".join(SENTENCES * 20), encoding="utf-8")
+    settings = SMALL | {"block_size": 48, "max_steps": 60, "learning_rate": 1e-2}
+    vm.train_lm(text, name="shop", settings=settings)
+    words = ("write", "A small shop", "--model", "shop", "--temperature", "0.1")
+    words += ("--max-new-tokens", "20")
+    done = run(*words, home=home)
+    assert done.stdout.startswith("A small shop")
+    (asset,) = json.loads(run(*words, "--json", home=home).stdout)
+    assert asset["text"].startswith("A small shop")
+    assert len(asset["text"]) > len("A small shop")
+    again = run("library", "remake", asset["id"], "--json", home=home)
+    assert json.loads(again.stdout)["same"] is True
+    # It ends at once where any token may end it.
+    ends = [part for token in range(300) for part in ("--stop-token-id", str(token))]
+    done = run(*words, *ends, home=home)
+    assert done.stdout == "A small shop\n"
+    assert "is empty: the model ended it at once; try --min-new-tokens" in done.stderr
 
 
 def test_logprobs_with_json(home: Path, tiny_model: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from vermilion.errors import InputError
 from vermilion.line.crafts.text import TextCraft
-from vermilion.types import TextSettings
+from vermilion.types import Prompt, Sample, TextSettings
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,8 @@ from vermilion.types import TextSettings
         ({"num_beams": 2, "temperature": 0.7}, r"step\.num_beams: .* leave temperature out"),
         ({"num_beams": 2, "pattern": "a"}, r"step\.num_beams: .* follows no schema"),
         ({"num_beams": 2, "logprobs": 1}, r"step\.num_beams: .* set logprobs to 0"),
+        ({"num_beams": 2, "beam_rank": 2}, r"step\.beam_rank must be 0 to 1 \(found 2"),
+        ({"beam_rank": 1}, r"step\.beam_rank must be 0 to 0"),
         ({"num_beam": 2}, "did you mean num_beams"),
     ],
     ids=str,
@@ -50,3 +52,36 @@ def test_settings_of_an_older_asset_get_the_usual_values() -> None:
     old = {"temperature": 0.5, "top_k": 3, "stop": ["x"], "pattern": "a+"}
     settings = TextSettings(**TextCraft().settings(old, "step"))
     assert settings == TextSettings(temperature=0.5, top_k=3, stop=("x",), pattern="a+")
+
+
+def test_several_of_a_search_are_its_best_in_turn() -> None:
+    craft = TextCraft()
+    values = craft.settings({"num_beams": 4, "beam_rank": 1}, "settings")
+    assert [each["beam_rank"] for each in craft.each(values, 3)] == [1, 2, 3]
+    with pytest.raises(InputError, match=r"^n: a search with 4 beams .* raise num_beams to 5$"):
+        craft.each(values, 4)
+    plain = craft.settings({}, "settings")
+    assert craft.each(plain, 2) == [plain, plain]
+
+
+@pytest.mark.parametrize(
+    ("written", "finish", "text", "whole"),
+    [
+        (" sells tea. And then", "length", "The shop. It sells tea.", True),
+        (" sells tea and", "length", "The shop. It sells tea and", False),
+        ("self", "stop", "The shop. Itself", True),
+        ("\n", "stop", "The shop. It", False),
+    ],
+)
+def test_a_prompt_before_the_text_is_left_whole(
+    written: str, finish: str, text: str, whole: bool
+) -> None:
+    craft, prompt = TextCraft(), "The shop. It"
+    settings = craft.settings({"echo": True}, "settings")
+    sample = Sample(
+        prompt=Prompt(kind="text", text=prompt, model="m", seed=0, settings=settings),
+        content=prompt + written,
+        notes={"finish": finish, "echo": True},
+    )
+    finished = craft.finish(sample)
+    assert (finished.content, finished.notes["whole"]) == (text, whole)

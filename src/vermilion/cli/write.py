@@ -42,6 +42,7 @@ class Stream:
     def __init__(self, limit: int, begin: Callable[[], None]) -> None:
         self.limit, self.begin = limit, begin
         self.pieces, self.held, self.started = 0, "", False
+        self.shown = ""
 
     def __call__(self, number: int, piece: Any) -> None:
         """Take the next piece; see `OnPiece`."""
@@ -57,8 +58,14 @@ class Stream:
             show = self.held[: ends[-1].end()] if ends else ""
         self.held = self.held[len(show) :]
         self.started = self.started or bool(show)
+        self.shown += show
         sys.stdout.write(show)
         sys.stdout.flush()
+
+    def end(self, text: str) -> None:
+        """Show what of the kept text was held back."""
+        sys.stdout.write(text[len(self.shown) :] if text.startswith(self.shown) else "")
+        sys.stdout.write("\n")
 
 
 def _text(path: Path, what: str) -> str:
@@ -140,7 +147,11 @@ def write(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write texts and keep them in the library."""
+    """Write texts and keep them in the library.
+
+    A model without a chat template goes on with the prompt, which then stands before its text.
+    With --num-beams, -n gives the n best texts.
+    """
     text = sys.stdin.read(1_000_000) if prompt == "-" else prompt
     given = {
         "temperature": temperature,
@@ -180,8 +191,11 @@ def write(
         print_json([asset_json(asset) for asset in assets])
         return
     if stream.pieces:
-        sys.stdout.write("\n")
+        stream.end(assets[0].text)
     else:
         sys.stdout.write("\n\n".join(asset.text for asset in assets) + "\n")
+    for asset in assets:
+        if not asset.notes.get("whole", True) and asset.text in ("", text.strip()):
+            err.print(f"{asset.id} is empty: the model ended it at once; try --min-new-tokens 20")
     if not quiet:
         err.print(f"[dim]kept as {', '.join(asset.id for asset in assets)}[/]")

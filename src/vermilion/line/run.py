@@ -228,6 +228,9 @@ class Line:
         followed, with its drafts and checks; with a setting of one's own the model is asked
         as it is.
 
+        A model without a chat template goes on with the prompt, which then stands before what
+        it writes; `echo=False` leaves it out.
+
         Args:
             prompt: what to write.
             n: how many; each has a seed of its own, 1 to 200. With a recipe, at least as
@@ -263,7 +266,7 @@ class Line:
             model=model,
             seed=seed,
             on_piece=on_piece,
-            settings=settings,
+            settings={"echo": True, **settings},
         )
 
     def speak(

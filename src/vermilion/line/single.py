@@ -49,12 +49,13 @@ def make_one_kind(
     check_order(text, n)
     craft: Craft = hooks.resolve(hooks.CRAFTS, kind)()
     values = craft.settings(settings, "settings")
+    each = craft.each(values, n)
     name = model or craft.model(values, loader.settings)
     first = choose_seed(seed)
     require_language(loader.store.locate(name)[0], language_of(Brief(subject=text)))
     card, engine = loader.open(name)
     prompts = [
-        Prompt(kind=kind, text=text, model=name, seed=_seed_of(first, i), settings=values)
+        Prompt(kind=kind, text=text, model=name, seed=_seed_of(first, i), settings=each[i])
         for i in range(n)
     ]
     kept: dict[int, Asset] = {}

@@ -42,6 +42,14 @@ class Craft(Protocol):
         """
         ...
 
+    def each(self, values: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
+        """The checked settings of each of `n` things that are made from one prompt.
+
+        Raises:
+            InputError: there cannot be so many.
+        """
+        ...
+
     def model(self, values: Mapping[str, Any], settings: Settings) -> str:
         """Name of the model to use when the person names none."""
         ...

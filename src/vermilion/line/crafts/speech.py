@@ -29,6 +29,10 @@ class SpeechCraft:
             raise InputError(f"{where}.loudness must be -40 to -10 (found {settings.loudness})")
         return asdict(settings)
 
+    def each(self, values: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
+        """See `Craft.each`; a seed is all that differs."""
+        return [dict(values) for _ in range(n)]
+
     def model(self, values: Mapping[str, Any], settings: Settings) -> str:
         """The voice that the settings name, or the usual one."""
         voice = values.get("voice")

@@ -39,6 +39,7 @@ class TextCraft:
             "min_new_tokens": (settings.min_new_tokens, 0, settings.max_new_tokens),
             "max_new_tokens": (settings.max_new_tokens, 1, 8192),
             "num_beams": (settings.num_beams, 1, 64),
+            "beam_rank": (settings.beam_rank, 0, settings.num_beams - 1),
             "length_penalty": (settings.length_penalty, -10, 10),
             "logprobs": (settings.logprobs or 0, 0, 20),
         }
@@ -60,6 +61,18 @@ class TextCraft:
             compile_template(settings.render, f"{where}.render")
         return asdict(settings)
 
+    def each(self, values: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
+        """See `Craft.each`; a beam search gives its `n` best texts."""
+        beams, first = values["num_beams"], values["beam_rank"]
+        if beams == 1:
+            return [dict(values) for _ in range(n)]
+        if first + n > beams:
+            raise InputError(
+                f"n: a search with {beams} beams finds {beams} texts; lower n,"
+                f" or raise num_beams to {first + n}"
+            )
+        return [{**values, "beam_rank": first + i} for i in range(n)]
+
     def model(self, values: Mapping[str, Any], settings: Settings) -> str:
         """See `Craft.model`."""
         return settings.text_model
@@ -67,17 +80,19 @@ class TextCraft:
     def finish(self, sample: Sample) -> Sample:
         """Parse a structured answer and put it into words; cut an unfinished last sentence.
 
-        The sample's note "whole" tells whether the text ends where it should.
+        The sample's note "whole" tells whether the text ends where it should. A prompt that
+        stands before the text (note "echo") is left as it is.
         """
         settings = TextSettings(**sample.prompt.settings)
+        if sample.notes.get("echo"):
+            return _continued(sample)
         text = str(sample.content).strip()
         cut = sample.notes.get("finish") == "length"
         if settings.schema is not None:
             return _structured(sample, text, settings.render)
         whole = not cut or settings.pattern != "" or settings.grammar != ""
         if cut:
-            last = _LAST_END.match(text)
-            text, whole = (last[0].strip(), True) if last else (text, False)
+            text, whole = _whole_sentences(text)
         notes = {**sample.notes, "whole": whole and text != ""}
         return replace(sample, content=text, notes=notes)
 
@@ -100,6 +115,22 @@ class TextCraft:
         text = self.text(sample)
         content = (text.rstrip() + "\n").encode()
         return Encoded(content=content, media_type="text/plain", suffix="txt", text=text)
+
+
+def _whole_sentences(text: str) -> tuple[str, bool]:
+    """A text that the limit cut off, up to its last end of a sentence, and whether it has one."""
+    last = _LAST_END.match(text)
+    return (last[0], True) if last else (text, False)
+
+
+def _continued(sample: Sample) -> Sample:
+    """A prompt and what a model went on with, which decides whether the text is whole."""
+    prompt = sample.prompt.text
+    added, whole = str(sample.content).removeprefix(prompt), True
+    if sample.notes.get("finish") == "length":
+        added, whole = _whole_sentences(added)
+    notes = {**sample.notes, "whole": whole and added.strip() != ""}
+    return replace(sample, content=(prompt + added).strip(), notes=notes)
 
 
 def _check_beams(settings: TextSettings, led: bool, where: str) -> None:

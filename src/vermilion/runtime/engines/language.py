@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from vermilion.errors import InputError
-from vermilion.models.lm import grammar, io
+from vermilion.models.lm import grammar, io, native_library
 from vermilion.models.lm.beam import BeamSearch
 from vermilion.models.lm.decoder import Decoder, TorchDecoder
 from vermilion.models.lm.generate import Generator, Request
@@ -80,8 +80,8 @@ class LanguageEngine:
         parameters = sum(weight.numel() for weight in net.parameters())
         memory = settings.cache_memory or psutil.virtual_memory().available // 4
         decoder: Decoder
-        if dtype == "int8":
-            decoder = NativeDecoder(net, memory)
+        if device == "cpu" and not half and native_library.available():
+            decoder = NativeDecoder(net, memory, dtype)
         else:
             if device == "cpu":
                 pack(net)
@@ -100,18 +100,21 @@ class LanguageEngine:
         """Yield (number, sample) as texts are finished; see `Engine.generate`.
 
         A sample's notes: "tokens", "logprob" (mean per token, natural logarithm),
-        "finish" ("stop" or "length") and, where the settings ask for them, "logprobs": for
-        each token its text, id, logprob and, under "top", its likeliest alternatives.
+        "finish" ("stop" or "length"), "echo" (True where the prompt stands before the text)
+        and, where the settings ask for them, "logprobs": for each token its text, id, logprob
+        and, under "top", its likeliest alternatives.
 
         Raises:
             InputError: a prompt is too long, or its schema, pattern or grammar cannot be used.
         """
         texts = [""] * len(prompts)
+        echoes = [self._echo(prompt) for prompt in prompts]
         told: list[list[dict[str, Any]]] = [[] for _ in prompts]
         for piece in self._generator.generate([self._request(prompt) for prompt in prompts]):
-            texts[piece.index] += piece.text
-            if on_piece is not None and piece.text:
-                on_piece(piece.index, piece.text)
+            text, echoes[piece.index] = echoes[piece.index] + piece.text, ""
+            texts[piece.index] += text
+            if on_piece is not None and text:
+                on_piece(piece.index, text)
             told[piece.index] += [self._told(choice) for choice in piece.choices]
             if piece.finish is not None:
                 notes: dict[str, Any] = {
@@ -120,9 +123,18 @@ class LanguageEngine:
                     "finish": piece.finish,
                 }
                 prompt = prompts[piece.index]
+                if self._echo(prompt):
+                    notes["echo"] = True
                 if prompt.settings.get("logprobs") is not None:
                     notes["logprobs"] = told[piece.index]
                 yield piece.index, Sample(prompt=prompt, content=texts[piece.index], notes=notes)
+
+    def _echo(self, prompt: Prompt) -> str:
+        """What stands before the text: the prompt, where the model just goes on with it."""
+        settings = TextSettings(**prompt.settings)
+        led = settings.schema is not None or settings.pattern or settings.grammar
+        told = settings.echo and self.tokenizer.chat_template is None and not led
+        return prompt.text if told else ""
 
     def _told(self, choice: Choice) -> dict[str, Any]:
         chosen, *top = (
@@ -162,6 +174,7 @@ class LanguageEngine:
             stop_token_ids=tuple(settings.stop_token_ids),
             grammar=grammar.from_settings(settings.schema, settings.pattern, settings.grammar),
             beams=_beams(settings),
+            beam_rank=settings.beam_rank,
         )
 
     def _strangers(self, text: str) -> str:
