@@ -209,3 +209,15 @@ def test_new_tokenizers_spell_everything(kind: str, tmp_path: Path) -> None:
         assert len(made.encode("詩")) == 3
     else:
         assert made.fast.get_vocab_size() == 300
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_samples_go_on_with_what_was_held_back(precision: str, text: Path, home: Path) -> None:
+    settings = {**SMALL, "max_steps": 2, "sample_steps": 2, "precision": precision}
+    vm.train_lm(text, name="a", settings=settings)
+    path = home / "runs" / "a" / "samples" / "step-00000002.txt"
+    first = path.read_text("utf-8")
+    assert len(first.split("\n\n")) >= 2
+    path.unlink()
+    vm.train_lm(text, name="b", settings=settings)
+    assert (home / "runs" / "b" / "samples" / path.name).read_text("utf-8") == first

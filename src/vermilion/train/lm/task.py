@@ -11,8 +11,11 @@ from torch import Tensor, nn
 
 from vermilion.data.packed import Tokens
 from vermilion.data.windows import Windows, in_order
+from vermilion.models.lm.decoder import TorchDecoder
+from vermilion.models.lm.generate import Generator, Request
 from vermilion.models.lm.loss import IGNORED, chunked_loss, perplexity
 from vermilion.models.lm.net import LM
+from vermilion.models.lm.sample import Sampling
 from vermilion.models.lm.tokenizer import Tokenizer
 
 _SAMPLE_TOKENS = 120
@@ -86,19 +89,22 @@ class LanguageTask:
     def samples(self, model: nn.Module, step: int) -> str:
         """Texts that the model writes at temperature 0.8."""
         prompts = [self.tokenizer.encode(text) for text in self.prompts] or self._beginnings()
-        draw = torch.Generator().manual_seed(step)
-        return "\n\n".join(self._continued(ids, draw).strip() for ids in prompts)
-
-    def _continued(self, ids: list[int], draw: torch.Generator) -> str:
         room = self.windows.length
-        for _ in range(_SAMPLE_TOKENS):
-            context = torch.tensor([ids[-room:]], device=self.net.device)  # (1, T)
-            logits = self.net(context)[0, -1].cpu() / _TEMPERATURE  # (V,)
-            token = int(torch.multinomial(logits.softmax(-1), 1, generator=draw))
-            if token in self.net.config.eos_token_ids:
-                break
-            ids = [*ids, token]
-        return self.tokenizer.decode(ids)
+        asked = [
+            Request(
+                ids=ids[-max(1, room // 2) :],
+                sampling=Sampling(temperature=_TEMPERATURE, seed=step),
+                max_new_tokens=max(1, min(_SAMPLE_TOKENS, room - len(ids))),
+            )
+            for ids in prompts
+        ]
+        texts = [self.tokenizer.decode(ids) for ids in prompts]
+        generator = Generator(TorchDecoder(self.net), self.tokenizer)
+        # The cache holds what the weights are; training in bfloat16 leaves them as float32.
+        with torch.autocast(self.net.device.type, enabled=False):
+            for piece in generator.generate(asked):
+                texts[piece.index] += piece.text
+        return "\n\n".join(text.strip() for text in texts)
 
     def _beginnings(self) -> list[list[int]]:
         """A few tokens each, from places in what is held back, else in the text itself."""
