@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,5 +58,6 @@ def choose_dtype(settings: Settings, device: str, measured: Mapping[str, Any] | 
         return settings.dtype
     if device != "cpu":
         return "bfloat16"
-    good = measured is not None and measured["perplexity"] <= _WORSE and measured["speed"] > 1
+    found = measured or {}
+    good = found.get("perplexity", math.inf) <= _WORSE and found.get("speed", 0) > 1
     return "int8" if good and native_library.available() else "float32"

@@ -28,7 +28,7 @@ BLOCK = 16  # outputs
 # None of them changes what is computed: a loop in vectors gives what it gives one by one.
 _FLAGS = (
     "-O3",
-    "-march=native",
+    "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native",
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -126,26 +126,31 @@ def library() -> ctypes.CDLL | None:
     compiler = tuple(shlex.split(os.environ.get("CC") or "cc"))  # "ccache gcc" is usual
     if shutil.which(compiler[0]) is None:
         return None
-    flags, link = _openmp()
+    # clang's threads need a library that torch does not bring: then one thread has to do.
+    for flags, link in (_openmp(), ((), ())):
+        loaded = _load(compiler, flags, link)
+        if loaded is not None:
+            loaded.forward.restype = None
+            loaded.pack.restype = loaded.lay_out.restype = None
+            loaded.kept_size.restype = ctypes.c_int
+            return loaded
+    return None
+
+
+def _load(
+    compiler: tuple[str, ...], flags: tuple[str, ...], link: tuple[str, ...]
+) -> ctypes.CDLL | None:
+    """The library that was compiled with these flags, now or earlier."""
     source = b"\0".join(path.read_bytes() for path in SOURCES)
-    known = (
-        source,
-        " ".join(compiler).encode(),
-        platform.machine().encode(),
-        _processor().encode(),
-    )
-    name = hashlib.sha256(b"\0".join((*known, *map(str.encode, _FLAGS + flags)))).hexdigest()
+    told = (" ".join(compiler), platform.machine(), _processor(), *_FLAGS, *flags)
+    name = hashlib.sha256(b"\0".join((source, *map(str.encode, told)))).hexdigest()
     path = user_cache_path("vermilion") / "native" / f"{name[:32]}.so"
     if not path.exists() and not _compile(compiler, flags, link, path):
         return None
     try:
-        loaded = ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(path))
     except OSError:
         return None
-    loaded.forward.restype = None
-    loaded.pack.restype = loaded.lay_out.restype = None
-    loaded.kept_size.restype = ctypes.c_int
-    return loaded
 
 
 def _processor() -> str:
