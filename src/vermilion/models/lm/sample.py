@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -146,7 +147,6 @@ def _likeliest(own: Tensor, rows: Sequence[Row]) -> dict[int, tuple[tuple[int, f
 # Rows are decided on their likeliest tokens alone where top_k is not above this.
 _FEW = 256
 _SPARE = 16  # tokens above top_k, for those that tie with the last, or nearly so
-_SIDE_BY_SIDE = 4096  # rows with at most so many tokens are drawn from together
 
 
 def _decide(scores: Tensor, rows: Sequence[Row]) -> tuple[Ids, NDArray[np.bool_]]:
@@ -168,11 +168,12 @@ def _decide(scores: Tensor, rows: Sequence[Row]) -> tuple[Ids, NDArray[np.bool_]
         i: _eligible(scores[i], rows[i], int(wanted[i]), int(tokens[i]), spare)
         for i in np.flatnonzero(deep).tolist()
     }
-    together = [i for i, (kept, _, _) in found.items() if len(kept) <= _SIDE_BY_SIDE]
-    for group in (together, *([i] for i in found if i not in together)):
-        if group:
-            lists = _side_by_side([found[i] for i in group])
-            tokens[group], certain[group] = _draw(*lists, rows=[rows[i] for i in group])
+    # Rows of about as many tokens are drawn from together.
+    widths = {i: len(kept).bit_length() for i, (kept, _, _) in found.items()}
+    for _, members in groupby(sorted(found, key=widths.__getitem__), widths.__getitem__):
+        group = list(members)
+        lists = _side_by_side([found[i] for i in group])
+        tokens[group], certain[group] = _draw(*lists, rows=[rows[i] for i in group])
     return tokens, certain
 
 
