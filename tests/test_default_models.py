@@ -30,6 +30,8 @@ LEFT_OUT = {
     "vermilion make brief.toml --model qwen2.5-0.5b": "needs a model of 1 GB",
     'vermilion write "..." --model ./my-model.gguf': "stands for a file of one's own",
     "给一家雨天书店": "needs a model of 1 GB",
+    "vermilion train lm": "takes hours; tests/train trains small models by the same command",
+    'vermilion write "It is a truth" --model austen': "needs the model that was trained",
 }
 
 
