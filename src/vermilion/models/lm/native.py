@@ -246,10 +246,7 @@ class NativeDecoder:
     def extend(self, memories: Sequence[Memory], tokens: Sequence[Sequence[int]]) -> Tensor:
         """See `Decoder.extend`."""
         held = [_pages(memory) for memory in memories]
-        ids = np.concatenate([np.asarray(new, np.int32) for new in tokens])  # (N,)
-        # decode.c looks these up as they are.
-        if ids.min() < 0 or ids.max() >= self.config.vocab_size:
-            raise ModelError("a token is not in the network's vocabulary")
+        ids = self._ids(np.concatenate([np.asarray(new, np.int32) for new in tokens]))  # (N,)
         for one, new in zip(held, tokens, strict=True):
             if one.length + len(new) > self.config.max_position_embeddings:
                 raise ModelError("a text is longer than the network's context")
@@ -276,6 +273,12 @@ class NativeDecoder:
             one.length += len(new)
         return logits
 
+    def _ids(self, ids: Ints) -> Ints:
+        """Tokens, (N,), that decode.c may look up as they are."""
+        if ids.min() < 0 or ids.max() >= self.config.vocab_size:
+            raise ModelError("a token is not in the network's vocabulary")
+        return ids
+
     def alone(self, ids: Sequence[int]) -> Tensor:
         """See `Decoder.alone`."""
         memory = self.start()
@@ -293,7 +296,7 @@ class NativeDecoder:
             logits = torch.empty(len(ids), self.config.vocab_size)  # (T, V)
             pages = np.array([memory.pages], np.int32)
             for first in range(0, len(ids), _CHUNK):
-                new = np.asarray(ids[first : first + _CHUNK], np.int32)
+                new = self._ids(np.asarray(ids[first : first + _CHUNK], np.int32))
                 each = np.arange(len(new), dtype=np.int32)
                 self._forward(
                     new,
