@@ -15,11 +15,11 @@ $(VENV)/ready: $(INPUTS)
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Vermilion needs Python 3.11 to 3.13, not %d.%d: make PYTHON=python3.12 demo" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --progress-bar on -e '.[speech,chinese]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --progress-bar on -e '.[speech,chinese,film,safety]'
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[speech,chinese,train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[speech,chinese,film,safety,train,dev]'
 	@touch $@
 
 models: $(VENV)/ready  ## Fetch the default models (93 MB, once)
