@@ -117,6 +117,7 @@ def show(name: Name, as_json: AsJson = False, quiet: Quiet = False) -> None:
             "languages": ", ".join(card.languages),
             "good for": card.good_for,
             "licence": card.licence,
+            "trained on": card.training_data,
             "source": card.source,
             "size": human_size(card.size),
             "path": listing.path or "",

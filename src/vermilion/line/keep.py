@@ -54,7 +54,12 @@ def keep(
     encoded = craft.encode(sample)
     recipe = {
         "prompt": asdict(sample.prompt),
-        "model": {"name": card.name, "source": card.source, "weights": card.weights_sha256},
+        "model": {
+            "name": card.name,
+            "source": card.source,
+            "weights": card.weights_sha256,
+            "training_data": card.training_data,
+        },
         "versions": {"vermilion": __version__, **engine.versions},
         "device": engine.device,
         **({"origin": dict(origin)} if origin is not None else {}),

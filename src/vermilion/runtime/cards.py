@@ -74,6 +74,8 @@ class Card:
         source: where it comes from: `pypi:NAME==VERSION`, `hf:OWNER/NAME[@REVISION][:FILE]`,
             the path of a folder or file, or TRAINED_HERE.
         licence: SPDX expression; NOASSERTION where the source states none.
+        training_data: what it was trained on and under which licences, in words; empty: its
+            source does not say.
         languages: ISO 639-1 codes of what it writes or speaks; empty: not stated.
         good_for: one line for people.
         url: a page about it, if known.
@@ -92,6 +94,7 @@ class Card:
     family: str
     source: str
     licence: str = UNKNOWN_LICENCE
+    training_data: str = ""
     languages: tuple[str, ...] = ()
     good_for: str = ""
     url: str = ""

@@ -188,6 +188,7 @@ def _card(order: _Order, run: Run, licence: str | None) -> Card:
         family="lm",
         source=TRAINED_HERE,
         licence=licence if licence is not None else inherited,
+        training_data=", ".join([*([origin.training_data] if origin else []), data]).strip(", "),
         languages=origin.languages if origin is not None else (),
         good_for=f"trained on {data}{'' if base is None else f' from {base}'}{heard}",
         options={
