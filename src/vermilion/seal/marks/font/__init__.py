@@ -1,0 +1,49 @@
+"""The font that marks are written in: "Vermilion Marks", made by `build.py`, under OFL.txt."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib import resources
+
+from PIL import ImageFont
+
+from vermilion.errors import InputError
+
+UNITS = 1000  # font units of one em
+
+
+@lru_cache(maxsize=64)
+def typeface(size: float) -> ImageFont.FreeTypeFont:
+    """The font at `size` pixels an em."""
+    with resources.files(__name__).joinpath("marks.otf").open("rb") as file:
+        return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@lru_cache(maxsize=1)
+def outlines() -> dict[str, tuple[int, str]]:
+    """Every sign's advance width and its path.
+
+    A path is SVG's, of m, l, c and z with relative coordinates, y upward, 1000 units an em.
+    """
+    text = resources.files(__name__).joinpath("outlines.json").read_text(encoding="utf-8")
+    return {sign: (width, path) for sign, (width, path) in json.loads(text).items()}
+
+
+def require(words: str) -> str:
+    """The words without space around them, if the font can write them all.
+
+    Raises:
+        InputError: there are no words, or a sign is not in the font.
+    """
+    stripped = words.strip()
+    if not stripped:
+        raise InputError("mark: has no words; write for example AI-generated")
+    missing = sorted(set(stripped) - outlines().keys())
+    if missing:
+        shown = " ".join(repr(sign)[1:-1] for sign in missing[:8])
+        raise InputError(
+            f"mark: the font that marks are written in has no {shown}; use other words, such as"
+            " AI生成 or AI-generated"
+        )
+    return stripped
