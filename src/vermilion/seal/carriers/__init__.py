@@ -35,6 +35,10 @@ _MODULES = MappingProxyType(
         "mov": "isobmff",
         "webm": "matroska",
         "mkv": "matroska",
+        "txt": "txt",
+        "md": "markdown",
+        "html": "webpage",
+        "json": "json_object",
     }
 )
 
