@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from vermilion.seal import parameters
 from vermilion.seal.carriers import ifd
 from vermilion.seal.carriers.ifd import Directory, Tiff
+from vermilion.seal.carriers.statements import check
 from vermilion.seal.labels import Label, Statement
 
 USER_COMMENT, _MAKER_NOTE, _VERSION = 0x9286, 0x927C, 0x9000
@@ -158,6 +159,7 @@ def write(block: bytes, statement: Statement, largest: int) -> tuple[bytes, Stat
     Raises:
         InputError: damaged.
     """
+    check(statement)
     words = read(block) if block else Words()
     main: dict[int, ifd.Value | None] = {}
     inner: dict[int, ifd.Value | None] = {}
@@ -177,7 +179,7 @@ def write(block: bytes, statement: Statement, largest: int) -> tuple[bytes, Stat
                 changes.pop(USER_COMMENT)
         return _changed(block, main, inner), replace(left, parameters="")
     if fits:
-        comment = _UNICODE + statement.parameters.encode("utf-16-be", "surrogatepass")
+        comment = _UNICODE + statement.parameters.encode("utf-16-be")
         said = inner | {USER_COMMENT: (ifd.UNDEFINED, comment)}
         if not block:
             said[_VERSION] = (ifd.UNDEFINED, b"0232")

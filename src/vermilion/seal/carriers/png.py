@@ -173,13 +173,8 @@ def _chunk(name: str, words: str) -> bytes:
     if "\0" in words:
         raise InputError(f"{name}: has a zero character, which PNG cannot hold; remove it")
     kind, head = b"iTXt", name.encode("latin-1") + b"\0\0\0\0\0"
-    try:
-        data = head + words.encode()
-        if name not in (_XMP, _RECIPE):
-            data = name.encode("latin-1") + b"\0" + words.encode("latin-1")
-            kind = b"tEXt"
-    except UnicodeEncodeError:
-        if any("\ud800" <= character <= "\udfff" for character in words):
-            raise InputError(f"{name}: has half a surrogate pair; remove it") from None
+    data = head + words.encode()
+    if name not in (_XMP, _RECIPE) and max(words) <= "\xff":
+        kind, data = b"tEXt", name.encode("latin-1") + b"\0" + words.encode("latin-1")
     body = kind + data
     return (len(data).to_bytes(4, "big") + body) + zlib.crc32(body).to_bytes(4, "big")

@@ -60,8 +60,15 @@ def check(statement: Statement) -> None:
     """Look whether a statement can be written.
 
     Raises:
-        InputError: a foreign key is not one that is known, so it would not be read back.
+        InputError: a foreign key is not one that is known, so it would not be read back; or a
+            text has half a surrogate pair, which is no character.
     """
+    texts = {"source_type": statement.source_type, "parameters": statement.parameters}
+    for name, words in (texts | dict(statement.foreign)).items():
+        try:
+            words.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{name}: has half a surrogate pair; remove that character") from None
     for name in statement.foreign:
         if name not in FOREIGN_KEYS:
             raise InputError(f"foreign: {name!r} is not known; known are {', '.join(FOREIGN_KEYS)}")
