@@ -112,13 +112,16 @@ def _written(content: bytes, reader: PdfReader, statement: Statement) -> bytes:
     if old == Statement():
         writer = PdfWriter(io.BytesIO(content), incremental=True)
     else:
+        root = reader.trailer["/Root"]
+        if isinstance(root, DictionaryObject):
+            root.pop("/Metadata", None)  # or it would be copied, and stay without being named
         writer = PdfWriter(clone_from=reader)
     info = writer._info  # the public `metadata` is a copy in which names have become texts
     if statement.label is not None:
         writer.add_metadata({_AIGC: statement.label.outer()})
     elif info is not None:
         info.pop(_AIGC, None)
-    if merged != packet:
+    if merged != packet or old != Statement():
         _set_packet(writer, merged)
     written = io.BytesIO()
     writer.write(written)
@@ -127,8 +130,8 @@ def _written(content: bytes, reader: PdfReader, statement: Statement) -> bytes:
 
 def _set_packet(writer: PdfWriter, packet: bytes) -> None:
     root = writer.root_object
+    root.pop("/Metadata", None)
     if not packet:
-        del root["/Metadata"]
         return
     stream = StreamObject()
     stream.set_data(packet)
