@@ -155,7 +155,8 @@ def _choices(
 
 def luminance(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Relative luminance (WCAG 2.2) of sRGB colours: uint8 (..., 3) to (...), 0 to 1."""
-    return _LINEAR[colours] @ _WEIGHTS
+    light: NDArray[np.float64] = _LINEAR[colours] @ _WEIGHTS
+    return light
 
 
 def _against(part: NDArray[np.uint8], ink: tuple[int, int, int]) -> float:
@@ -163,7 +164,7 @@ def _against(part: NDArray[np.uint8], ink: tuple[int, int, int]) -> float:
     ratios = []
     for ground in (0, 255):
         seen = _flat(part, ground)
-        own, other = float(luminance(np.uint8(ink))), luminance(seen)
+        own, other = float(luminance(np.array(ink, np.uint8))), luminance(seen)
         high, low = np.maximum(own, other), np.minimum(own, other)
         ratios.append(np.percentile((high + 0.05) / (low + 0.05), _WORST))
         if part.shape[-1] == 3:

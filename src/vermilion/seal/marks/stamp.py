@@ -57,7 +57,7 @@ def letters(words: str, least: int) -> Letters:
         left, top, right, bottom = font.getbbox(words, anchor="ls")
         canvas = Image.new("L", (math.ceil(right - left) + 4, math.ceil(bottom - top) + 4))
         ImageDraw.Draw(canvas).text((2 - left, 2 - top), words, 255, font, anchor="ls")
-        mask = np.asarray(canvas, np.float32) / 255  # (h, w)
+        mask = _coverage(canvas)  # (h, w)
         rows = np.flatnonzero((mask >= 0.5).any(axis=1))
         height = int(rows[-1] - rows[0]) + 1 if rows.size else 0
         if height >= least:
@@ -157,14 +157,19 @@ class Stamp:
         """The same for the covered part alone: uint8 (h, w, 3 or 4) to the same."""
         under = part.astype(np.float32)
         if part.shape[-1] == 3:
-            return np.rint(self.colour + (1 - self.cover) * under).astype(np.uint8)
+            return _bytes(self.colour + (1 - self.cover) * under)
         alpha = under[..., 3:] / 255
         seen = self.cover + (1 - self.cover) * alpha  # (h, w, 1)
         mixed = self.colour + (1 - self.cover) * alpha * under[..., :3]
         mixed /= np.maximum(seen, 1e-6)
         # What stays wholly clear keeps the colour that it hides.
         mixed = np.where(seen > 0, mixed, under[..., :3])
-        return np.rint(np.concatenate([mixed, 255 * seen], axis=-1)).astype(np.uint8)
+        return _bytes(np.concatenate([mixed, 255 * seen], axis=-1))
+
+
+def _bytes(values: Mask) -> NDArray[np.uint8]:
+    whole: NDArray[np.uint8] = np.rint(values).astype(np.uint8)
+    return whole
 
 
 def plate(layout: Layout, opacity: float) -> Stamp:
@@ -180,7 +185,7 @@ def plate(layout: Layout, opacity: float) -> Stamp:
     canvas = Image.new("L", (wide * scale, high * scale))
     corners = (0, 0, wide * scale - 1, high * scale - 1)
     ImageDraw.Draw(canvas).rounded_rectangle(corners, round(0.28 * high * scale), 255)
-    shape = np.asarray(canvas.resize((wide, high), Image.Resampling.BOX), np.float32) / 255
+    shape = _coverage(canvas.resize((wide, high), Image.Resampling.BOX))
     return _stamp(layout, mask, LIGHT, shape * opacity, DARK)
 
 
@@ -197,6 +202,11 @@ def outline(layout: Layout, ink: tuple[int, int, int], opacity: float, wider: fl
     reach = layout.letters.stroke + wider
     line = _grown(mask, reach)
     return _stamp(layout, mask, ink, line * opacity, DARK if ink == LIGHT else LIGHT)
+
+
+def _coverage(image: Image.Image) -> Mask:
+    """A picture of one channel as float32 (h, w) in [0, 1]."""
+    return np.asarray(image).astype(np.float32) / np.float32(255)
 
 
 def _within(layout: Layout) -> Mask:
@@ -223,6 +233,7 @@ def _stamp(
     layout: Layout, mask: Mask, ink: tuple[int, int, int], back: Mask, ground: tuple[int, int, int]
 ) -> Stamp:
     behind = (1 - mask) * back  # (h, w)
-    colour = mask[..., None] * np.float32(ink) + behind[..., None] * np.float32(ground)
+    colour = mask[..., None] * np.array(ink, np.float32)
+    colour += behind[..., None] * np.array(ground, np.float32)
     ring = (_grown((mask > 0.5).astype(np.float32), 1.5) > 0) & (mask < 0.02)
     return Stamp(layout.area, colour, (mask + behind)[..., None], ring, ink)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from functools import lru_cache
 from importlib import resources
@@ -16,8 +17,8 @@ UNITS = 1000  # font units of one em
 @lru_cache(maxsize=64)
 def typeface(size: float) -> ImageFont.FreeTypeFont:
     """The font at `size` pixels an em."""
-    with resources.files(__name__).joinpath("marks.otf").open("rb") as file:
-        return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
+    file = io.BytesIO(resources.files(__name__).joinpath("marks.otf").read_bytes())
+    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
 
 
 @lru_cache(maxsize=1)
