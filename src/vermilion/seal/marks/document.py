@@ -96,13 +96,12 @@ def text_of(content: bytes) -> str:
     """
     words = mark_of(content)
     try:
-        pages = [page.extract_text() for page in _open(content).pages]
+        pages = [page.extract_text().strip() for page in _open(content).pages]
     except _DAMAGED as error:
         raise _damaged(error) from None
     # The mark is drawn last, so it is read last.
     if words:
-        first, _, rest = pages[0].rpartition(words)
-        pages[0] = first.removesuffix("\n") + rest
+        pages[0] = pages[0].rpartition(words)[0].strip()
     return "\n".join(pages)
 
 
@@ -240,7 +239,8 @@ def _content(page: PageObject, words: str, signs: list[str], foot: bool) -> str:
     y = margin if foot else height - margin - tall
     codes = "".join(f"{signs.index(sign) + 1:02x}" for sign in words)
     placed = " ".join(f"{value:g}" for value in matrix)
+    start = f"{x + 0.6 * em:.2f} {y + 0.46 * em:.2f}"
     return (
         f"q {placed} cm\n1 g 0.55 G 0.5 w {x:.2f} {y:.2f} {wide:.2f} {tall:.2f} re B\n"
-        f"BT 0.1 g {FONT} {em:.2f} Tf {x + 0.6 * em:.2f} {y + 0.46 * em:.2f} Td <{codes}> Tj ET\nQ\n"
+        f"BT 0.1 g {FONT} {em:.2f} Tf {start} Td <{codes}> Tj ET\nQ\n"
     )
