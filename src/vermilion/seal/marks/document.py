@@ -8,7 +8,6 @@ mean, so that the words can be read, searched and copied everywhere. What is new
 from __future__ import annotations
 
 import io
-import re
 import zlib
 from typing import Any
 
@@ -25,7 +24,7 @@ from pypdf.generic import (
 )
 
 from vermilion.errors import InputError
-from vermilion.seal.marks.font import UNITS, outlines, require
+from vermilion.seal.marks.font import UNITS, outlines, require, segments
 
 FONT = "/VermilionMark"  # the resource that tells a marked page
 _WORDS = "/VermilionWords"
@@ -156,10 +155,10 @@ def _font(writer: PdfWriter, words: str, signs: list[str]) -> DictionaryObject:
     """A font of Type 3 with the glyphs of `signs`, numbered from 1 in that order."""
     glyphs, names, widths = DictionaryObject(), ArrayObject([NumberObject(1)]), ArrayObject()
     for number, sign in enumerate(signs, 1):
-        width, path = outlines()[sign]
+        width = outlines()[sign][0]
         program = DecodedStreamObject()
         box = "-200 -300 1300 1100"
-        program.set_data(f"{width} 0 {box} d1\n{_operators(path)}f\n".encode())
+        program.set_data(f"{width} 0 {box} d1\n{_operators(sign)}\nf\n".encode())
         name = NameObject(f"/g{number}")
         glyphs[name] = writer._add_object(program.flate_encode())
         names.append(name)
@@ -191,17 +190,13 @@ def _font(writer: PdfWriter, words: str, signs: list[str]) -> DictionaryObject:
     )
 
 
-def _operators(path: str) -> str:
-    """An outline of the font (SVG, relative) as PDF's operators (absolute)."""
-    out, x, y, start = [], 0, 0, (0, 0)
-    for operator, numbers in re.findall(r"([mlcz])([^mlcz]*)", path):
-        steps = [int(number) for number in re.findall(r"-?\d+", numbers)]
-        points = [(x + dx, y + dy) for dx, dy in zip(steps[::2], steps[1::2], strict=True)]
-        x, y = points[-1] if points else start
-        start = (x, y) if operator == "m" else start
-        written = " ".join(f"{px} {py}" for px, py in points)
-        out.append(f"{written} {'h' if operator == 'z' else operator}\n".lstrip())
-    return "".join(out)
+def _operators(sign: str) -> str:
+    """A sign's outline as operators of PDF."""
+    lines = (
+        " ".join([*(f"{x} {y}" for x, y in points), "h" if operator == "z" else operator])
+        for operator, points in segments(sign)
+    )
+    return "\n".join(lines)
 
 
 def _meanings(signs: list[str]) -> str:

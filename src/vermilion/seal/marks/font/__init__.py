@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from functools import lru_cache
 from importlib import resources
 
@@ -29,6 +30,34 @@ def outlines() -> dict[str, tuple[int, str]]:
     """
     text = resources.files(__name__).joinpath("outlines.json").read_text(encoding="utf-8")
     return {sign: (width, path) for sign, (width, path) in json.loads(text).items()}
+
+
+Points = list[tuple[int, int]]
+
+
+@lru_cache(maxsize=256)
+def segments(sign: str) -> tuple[tuple[str, Points], ...]:
+    """A sign's outline: m, l, c or z, each with the points it goes to, absolute, y upward."""
+    found: list[tuple[str, Points]] = []
+    x, y, start = 0, 0, (0, 0)
+    for operator, numbers in re.findall(r"([mlcz])([^mlcz]*)", outlines()[sign][1]):
+        steps = [int(number) for number in re.findall(r"-?\d+", numbers)]
+        points = [(x + dx, y + dy) for dx, dy in zip(steps[::2], steps[1::2], strict=True)]
+        x, y = points[-1] if points else start
+        start = (x, y) if operator == "m" else start
+        found.append((operator, points))
+    return tuple(found)
+
+
+def extent(words: str) -> tuple[int, int, int, int]:
+    """What words drawn from the origin cover: left, bottom, right, top in font units."""
+    xs, ys, at = list[int](), list[int](), 0
+    for sign in words:
+        for _, points in segments(sign):
+            xs += [at + x for x, _ in points]
+            ys += [y for _, y in points]
+        at += outlines()[sign][0]
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def require(words: str) -> str:
