@@ -1,0 +1,72 @@
+"""A mark on a film's opening frames: the words of `picture`, on a plate, for at least 2 seconds.
+
+The plate stands out from whatever comes to lie under it, so words and plate stay the same while
+they are shown.
+
+Shape letters: H W of a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vermilion.errors import InputError
+from vermilion.seal.marks import PLACES, Place, checked
+from vermilion.seal.marks.font import require
+from vermilion.seal.marks.picture import compose
+from vermilion.seal.marks.stamp import Stamp, Style
+
+SECONDS = 2.5  # the standard asks for 2; a player may take a moment to begin
+
+Frame = NDArray[np.uint8]
+
+
+def over(
+    words: str, *, place: Place = "bottom-right", style: Style = "auto", seconds: float = SECONDS
+) -> Callable[[Frame, float], Frame]:
+    """What writes words over a film's opening frames; make a new one for each film.
+
+    Args:
+        words: one line that names AI and the act.
+        place: an edge or corner.
+        style: "auto" and "plate" are a plate; "outline" follows the first frame.
+        seconds: for how long, from the first frame on; at least 2. A shorter film has it
+            throughout.
+
+    Returns:
+        A function of a frame, uint8 (H, W, 3), and its time in seconds; it gives a new frame, or
+        the same one after the opening.
+
+    Raises:
+        InputError: a value is not allowed. The function: the frames are too small.
+    """
+    require(checked(words))
+    if place not in PLACES:
+        raise InputError(f"mark: place must be one of {', '.join(PLACES)} (found {place!r})")
+    if not seconds >= 2:
+        raise InputError(f"mark: a film shows it for at least 2 seconds (found {seconds})")
+    return _Opening(words, place, style, seconds)
+
+
+class _Opening:
+    """See `over`."""
+
+    def __init__(self, words: str, place: Place, style: Style, seconds: float) -> None:
+        self._words, self._place, self._seconds = words, place, seconds
+        self._style: Style = "plate" if style == "auto" else style
+        self._begin: float | None = None
+        self._stamps: dict[tuple[int, ...], Stamp] = {}
+
+    def __call__(self, frame: Frame, seconds: float) -> Frame:
+        if self._begin is None:
+            self._begin = seconds
+        if seconds - self._begin >= self._seconds:
+            return frame
+        stamp = self._stamps.get(frame.shape)
+        if stamp is None:
+            stamp = compose(frame[None], self._words, self._place, self._style)[1]
+            self._stamps[frame.shape] = stamp
+        return stamp.onto(frame)
