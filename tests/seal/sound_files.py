@@ -90,7 +90,7 @@ def film(
         voice = out.add_stream(audio_codec, rate=rate, layout="mono")
         wave = tone(seconds, rate).astype(np.float32).T
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), "fltp", "mono")
-        frame.sample_rate = rate
+        frame.sample_rate, frame.pts = rate, 0
         for index in range(int(seconds * 10) if picture is not None else 0):
             pixels = np.zeros((size[1], size[0], 3), np.uint8)
             pixels[..., 0] = np.linspace(0, 255, size[0], dtype=np.uint8)
