@@ -1,7 +1,7 @@
 """A mark on a film's opening frames: the words of `picture`, on a plate, for at least 2 seconds.
 
-The plate stands out from whatever comes to lie under it, so words and plate stay the same while
-they are shown.
+Words and plate stand out from whatever comes to lie under them: on white, where it is lowest, the
+contrast is 7.7:1. They stay the same while they are shown.
 
 Shape letters: H W of a frame.
 """
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from vermilion.errors import InputError
 from vermilion.seal.marks import PLACES, Place, checked
 from vermilion.seal.marks.font import require
-from vermilion.seal.marks.picture import compose
-from vermilion.seal.marks.stamp import Stamp, Style
+from vermilion.seal.marks.stamp import LIGHT, Stamp, Style, lay_out, outline, plate
 
 SECONDS = 2.5  # the standard asks for 2; a player may take a moment to begin
+_OPACITY = 0.72
 
 Frame = NDArray[np.uint8]
 
@@ -32,7 +32,7 @@ def over(
     Args:
         words: one line that names AI and the act.
         place: an edge or corner.
-        style: "auto" and "plate" are a plate; "outline" follows the first frame.
+        style: "plate", or "outline", light words with a dark line around them; "auto" is a plate.
         seconds: for how long, from the first frame on; at least 2. A shorter film has it
             throughout.
 
@@ -43,7 +43,7 @@ def over(
     Raises:
         InputError: a value is not allowed. The function: the frames are too small.
     """
-    require(checked(words))
+    words = require(checked(words))
     if place not in PLACES:
         raise InputError(f"mark: place must be one of {', '.join(PLACES)} (found {place!r})")
     if not seconds >= 2:
@@ -56,7 +56,7 @@ class _Opening:
 
     def __init__(self, words: str, place: Place, style: Style, seconds: float) -> None:
         self._words, self._place, self._seconds = words, place, seconds
-        self._style: Style = "plate" if style == "auto" else style
+        self._style = style
         self._begin: float | None = None
         self._stamps: dict[tuple[int, ...], Stamp] = {}
 
@@ -67,6 +67,8 @@ class _Opening:
             return frame
         stamp = self._stamps.get(frame.shape)
         if stamp is None:
-            stamp = compose(frame[None], self._words, self._place, self._style)[1]
+            layout = lay_out(frame.shape[1], frame.shape[0], self._words, self._place)
+            lined = self._style == "outline"
+            stamp = outline(layout, LIGHT, 1.0, 1.0) if lined else plate(layout, _OPACITY)
             self._stamps[frame.shape] = stamp
         return stamp.onto(frame)
