@@ -20,13 +20,21 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "checkup": "vermilion.diagnosis:look",
-    "make": "vermilion.line.run",
-    "write": "vermilion.line.run",
-    "speak": "vermilion.line.run",
-    "remake": "vermilion.line.run",
-    "embed": "vermilion.line.run",
-    "load": "vermilion.line.run",
-    "export": "vermilion.line.keep",
+    "make": "vermilion.line.default",
+    "write": "vermilion.line.default",
+    "speak": "vermilion.line.default",
+    "remake": "vermilion.line.default",
+    "embed": "vermilion.line.default",
+    "load": "vermilion.line.default",
+    "add": "vermilion.line.default",
+    "export": "vermilion.line.default",
+    "seal": "vermilion.line.default",
+    "verify": "vermilion.line.default",
+    "export_asset": "vermilion.line.release:export",
+    "verify_file": "vermilion.line.files",
+    "add_file": "vermilion.line.files",
+    "seal_file": "vermilion.line.files",
+    "SealOptions": "vermilion.seal.order",
     "measure": "vermilion.runtime.measure",
     "get_settings": "vermilion.settings",
     "Line": "vermilion.line.run",
@@ -54,11 +62,25 @@ if TYPE_CHECKING:
     from vermilion.diagnosis import look as checkup
     from vermilion.errors import InputError, VermilionError
     from vermilion.library import Library
+    from vermilion.line.default import (
+        add,
+        embed,
+        export,
+        load,
+        make,
+        remake,
+        seal,
+        speak,
+        verify,
+        write,
+    )
+    from vermilion.line.files import add_file, seal_file, verify_file
     from vermilion.line.finished import FinishedSet, Watcher
-    from vermilion.line.keep import export
-    from vermilion.line.run import Line, embed, load, make, remake, speak, write
+    from vermilion.line.release import export as export_asset
+    from vermilion.line.run import Line
     from vermilion.runtime.measure import measure
     from vermilion.runtime.store import Store
+    from vermilion.seal.order import SealOptions
     from vermilion.settings import get_settings
     from vermilion.train.lm.door import plan_lm, train_lm
     from vermilion.train.lm.options import training_settings
@@ -76,14 +98,18 @@ __all__ = [
     "Prompt",
     "Recipe",
     "Sample",
+    "SealOptions",
     "Step",
     "Store",
     "VermilionError",
     "Watcher",
     "__version__",
+    "add",
+    "add_file",
     "checkup",
     "embed",
     "export",
+    "export_asset",
     "get_settings",
     "load",
     "make",
@@ -92,9 +118,13 @@ __all__ = [
     "plan_lm",
     "read_settings",
     "remake",
+    "seal",
+    "seal_file",
     "speak",
     "train_lm",
     "training_settings",
+    "verify",
+    "verify_file",
     "write",
 ]
 

@@ -56,3 +56,7 @@ class StorageError(VermilionError):
     """The disk is full, a folder is read-only, or the library's database is broken."""
 
     http_status = 507
+
+
+class SealError(VermilionError):
+    """What was sealed does not read back as it should, so it is not released."""

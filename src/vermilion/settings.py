@@ -61,6 +61,28 @@ class Settings(BaseSettings):
     max_batch: int = Field(
         default=64, ge=1, le=1024, description="Most sequences decoded side by side."
     )
+    producer: str = Field(
+        default="Vermilion",
+        pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,200}$",
+        description="Who makes the content, in the machine label: a name or a code of letters,"
+        " digits and signs without spaces.",
+    )
+    safety: str = Field(
+        default="flag",
+        pattern=r"^(flag|refuse)$",
+        description="What is done with a prompt or a result that breaks a safety rule: flag keeps"
+        " and marks it, refuse makes nothing of it.",
+    )
+    safety_rules: Path | None = Field(
+        default=None, description="TOML file with safety rules of one's own."
+    )
+    artists: Path | None = Field(
+        default=None,
+        description="Text file with a name a line: prompts that name one get a note.",
+    )
+    max_file_bytes: int = Field(
+        default=2_000_000_000, ge=1, description="Largest file that is read, in bytes."
+    )
     max_brief_bytes: int = Field(
         default=65_536, ge=1, description="Largest brief that is read, in bytes."
     )
@@ -72,6 +94,11 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         """Where pulled models lie, a folder each."""
         return self.home / "models"
+
+    @property
+    def seal_dir(self) -> Path:
+        """Where the authority, the watermarks' key and the ledger live."""
+        return self.home / "seal"
 
     @property
     def library_dir(self) -> Path:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import vermilion as vm
-from vermilion.cli import doctor, library, make, models, speak, train, write
+from vermilion.cli import doctor, library, make, models, seal, speak, train, write
 from vermilion.cli.show import err
 from vermilion.errors import VermilionError
 
@@ -69,6 +69,8 @@ app.command("speak")(speak.speak)
 app.add_typer(library.app, name="library")
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")
+app.command("verify")(seal.verify)
+app.add_typer(seal.app, name="seal")
 app.command("doctor")(doctor.doctor)
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 import vermilion as vm
+from vermilion.cli.sealing import Mark, Place, Public, Reason, Style, seal_options
 from vermilion.cli.show import (
     AsJson,
     Quiet,
@@ -49,13 +50,16 @@ def _table(rows: list[Any], last: str = "") -> Table:
 def list_(
     kind: Kind = None,
     set_id: Annotated[str | None, typer.Option("--set", help="Only this finished set.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Only of models under this licence, such as Apache-2.0.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 50,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """List assets, the newest first."""
     with _open() as library:
-        assets = library.list(kind=kind, set_id=set_id, limit=limit)
+        assets = library.list(kind=kind, set_id=set_id, licence=licence, limit=limit)
     if as_json:
         print_json([asset_json(asset) for asset in assets])
     elif quiet:
@@ -136,22 +140,55 @@ def _grow(tree: Tree, relatives: Any) -> None:
 
 
 @app.command()
+def add(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What to take in.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Take files into the library, with what other tools wrote into them.
+
+    A1111, ComfyUI, InvokeAI and Fooocus leave their prompt and settings in pictures.
+    """
+    largest = vm.get_settings().max_file_bytes
+    with _open() as library:
+        assets = [vm.add_file(library, file, largest) for file in files]
+    if as_json:
+        print_json([asset_json(asset) for asset in assets])
+        return
+    for asset, file in zip(assets, files, strict=True):
+        tool = asset.recipe.get("made_with", {}).get("tool", "")
+        made = f", made with {tool}" if tool and not quiet else ""
+        out.print(f"{asset.id}: {file}{made}", markup=False, soft_wrap=True)
+
+
+@app.command()
 def export(
     ref: Ref,
     folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")],
     suffix: Annotated[
-        str | None, typer.Option("--format", help="Another format: wav, flac, mp3.")
+        str | None, typer.Option("--format", help="Another format: wav, flac, mp3; png, jpg, webp.")
     ] = None,
+    mark: Mark = True,
+    reason: Reason = "",
+    public: Public = False,
+    commercial: Annotated[
+        bool, typer.Option("--commercial", help="For commercial use; stops if the licence forbids.")
+    ] = False,
+    place: Place = "bottom-right",
+    style: Style = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Copy an asset's file into a folder, under a name that people can read."""
-    with _open() as library:
-        path = vm.export(library, library.get(ref), folder, suffix)
+    """Write an asset's file into a folder, sealed, under a name that people can read."""
+    options = seal_options(mark, reason, public, place, style, commercial=commercial)
+    with vm.Line() as line:
+        asset = line.library.get(ref)
+        paths = vm.export_asset(line.library, line.sealer, asset, folder, suffix, options)
     if as_json:
-        print_json({"file": str(path)})
+        print_json({"file": str(paths[0]), "files": [str(path) for path in paths]})
     else:
-        out.print(str(path), markup=False, soft_wrap=True)
+        for path in paths:
+            out.print(str(path), markup=False, soft_wrap=True)
 
 
 @app.command()

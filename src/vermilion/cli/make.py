@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import vermilion as vm
+from vermilion.cli.sealing import Mark, Public, Reason, seal_options
 from vermilion.cli.show import AsJson, Quiet, Seed, out, print_json, shown, work_bar
 
 
@@ -33,10 +34,14 @@ def make(
     ] = False,
     model: Annotated[str | None, typer.Option(help="Model that writes.")] = None,
     voice: Annotated[str | None, typer.Option(help="Model that speaks.")] = None,
+    mark: Mark = True,
+    reason: Reason = "",
+    public: Public = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a finished set from one brief: texts and a spoken version."""
+    """Make a finished set from one brief: texts and a spoken version, every file sealed."""
+    options = seal_options(mark, reason, public)
     models = {kind: name for kind, name in (("text", model), ("speech", voice)) if name}
     with vm.Line() as line, work_bar(shown(quiet, as_json)) as progress:
         finished = line.make(
@@ -49,6 +54,7 @@ def make(
             models=models,
             watcher=bar_watcher(progress),
             stdin=sys.stdin.buffer.read(1_000_000) if brief == "-" else None,
+            options=options,
         )
     if as_json:
         print_json(finished.to_json())

@@ -9,22 +9,28 @@ from typing import Annotated, Any
 import typer
 
 import vermilion as vm
+from vermilion.cli.sealing import Mark, Public, Reason, seal_options
 from vermilion.cli.show import AsJson, Quiet, Seed, asset_json, out, print_json, shown, work_bar
 
 
 def speak(
     text: Annotated[str, typer.Argument(help="What to say, or - for standard input.")],
     file: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write: .wav, .flac or .mp3.")
+        Path | None,
+        typer.Option("--out", "-o", help="File to write, sealed: .wav, .flac, .mp3, .ogg or .m4a."),
     ] = None,
     voice: Annotated[str, typer.Option(help="heart, emma, fable, fenrir or kore.")] = "",
     speed: Annotated[float, typer.Option(help="0.5 to 2; 1 is the voice's own pace.")] = 1.0,
     loudness: Annotated[float, typer.Option(help="In LUFS, -40 to -10.")] = -16.0,
     seed: Seed = None,
+    mark: Mark = True,
+    reason: Reason = "",
+    public: Public = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Speak a text and keep the recording in the library."""
+    options = seal_options(mark, reason, public)
     words = sys.stdin.read(1_000_000) if text == "-" else text
     with vm.Line() as line, work_bar(shown(quiet, as_json)) as progress:
         task = progress.add_task("speaking, sentence", total=None)
@@ -37,6 +43,7 @@ def speak(
             out=file,
             seed=seed,
             on_piece=on_piece,
+            options=options,
             voice=voice,
             speed=speed,
             loudness=loudness,

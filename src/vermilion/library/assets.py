@@ -162,6 +162,7 @@ class Library:
         self,
         kind: str | None = None,
         set_id: str | None = None,
+        licence: str | None = None,
         limit: int = 50,
         offset: int = 0,
     ) -> builtins.list[Asset]:
@@ -170,6 +171,7 @@ class Library:
         Args:
             kind: only those of this kind.
             set_id: only those of this set.
+            licence: only those of models under this licence, an SPDX expression.
             limit: how many at most, 1 or more.
             offset: how many to leave out at the beginning, 0 or more.
 
@@ -182,6 +184,8 @@ class Library:
             newest = newest.where(asset.c.kind == storable("kind", kind))
         if set_id is not None:
             newest = newest.where(asset.c.set_id == storable("set_id", set_id))
+        if licence is not None:
+            newest = newest.where(asset.c.licence == storable("licence", licence))
         with self._database.read() as connection:
             return [self._asset(row) for row in connection.execute(newest).mappings()]
 

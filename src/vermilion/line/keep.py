@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from vermilion import __version__
-from vermilion.errors import InputError, StorageError
+from vermilion.errors import StorageError
 from vermilion.library import Library
 from vermilion.line.crafts import Craft
 from vermilion.runtime.cards import Card
@@ -104,41 +103,3 @@ def write_file(path: Path, content: bytes) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise StorageError(f"out: {path} cannot be written: {reason}; name another place") from None
-
-
-def export(library: Library, asset: Asset, folder: Path, suffix: str | None = None) -> Path:
-    """Copy an asset's file into a folder, under a name that people can read.
-
-    Args:
-        library: where it lies.
-        asset: what to copy.
-        folder: where to; made if it is not there.
-        suffix: another format of the same kind, e.g. "mp3"; None keeps the file as it is.
-
-    Returns:
-        The file's path: `<words>-<id>.<suffix>`.
-
-    Raises:
-        InputError: the asset cannot be turned into that format.
-        StorageError: the folder cannot be written.
-    """
-    name = f"{slug(asset.text)}-{asset.id}"
-    content, ending = as_format(library.read(asset), asset, suffix)
-    path = folder / f"{name}.{ending}"
-    write_file(path, content)
-    return path
-
-
-def as_format(content: bytes, asset: Asset, suffix: str | None) -> tuple[bytes, str]:
-    """An asset's bytes in another format, with that format's suffix.
-
-    Raises:
-        InputError: the asset cannot be turned into it.
-    """
-    own = asset.path.suffix.removeprefix(".")
-    if suffix is None or suffix == own:
-        return content, own
-    if not asset.media_type.startswith("audio/"):
-        raise InputError(f"format: {asset.id} is a .{own} and cannot be made a .{suffix}")
-    # Sound needs an extra, so its module is not imported before there is sound.
-    return import_module("vermilion.line.sound").convert(content, suffix)[0], suffix

@@ -10,6 +10,8 @@ from typing import Any
 
 from vermilion.errors import InputError, StorageError
 from vermilion.line.keep import slug, write_file
+from vermilion.line.release import BESIDE, FOLDER, write_sealed
+from vermilion.seal.order import Sealed
 from vermilion.types import Asset
 
 MANIFEST = "set.json"
@@ -43,12 +45,15 @@ class OutputFolder:
         self._earlier = _listed(path / MANIFEST) if here else []
         self._written: set[str] = set()
 
-    def add(self, asset: Asset, content: bytes, of: int) -> Path:
-        """Copy an asset's bytes in, named by its step, with a number where there are several."""
+    def add(self, asset: Asset, sealed: Sealed, of: int) -> Path:
+        """Write an asset's sealed file, named by its step, with a number where there are several.
+
+        A credential that is not inside goes into the folder `credentials`.
+        """
         stem = asset.step or slug(asset.text)
         number = f"-{asset.index + 1}" if of > 1 else ""
-        path = self.path / f"{stem}{number}{asset.path.suffix}"
-        write_file(path, content)
+        path = self.path / f"{stem}{number}.{sealed.form.suffix}"
+        write_sealed(path, sealed, FOLDER)
         self._written.add(path.name)
         return path
 
@@ -58,6 +63,7 @@ class OutputFolder:
         write_file(self.path / MANIFEST, (text + "\n").encode())
         for name in set(self._earlier) - self._written:
             (self.path / name).unlink(missing_ok=True)
+            (self.path / FOLDER / (name + BESIDE)).unlink(missing_ok=True)
 
 
 def free_folder(parent: Path, name: str) -> Path:

@@ -1,18 +1,16 @@
 """The line: brief → prompts → samples → assets. This is the file to read first.
 
-    brief ─plan→ prompts ─generate→ samples ─keep→ assets
+    brief ─plan→ prompts ─generate→ samples ─keep→ assets ─seal→ files
 
-`Line` holds what the work needs: settings, the store of models, the library. The functions
-below it work on one that is opened when it is first needed.
+`Line` holds what the work needs: settings, the store of models, the library, the seal.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,10 +24,11 @@ from vermilion.line.brief import language_of, read_brief
 from vermilion.line.checks import Scene
 from vermilion.line.finished import FinishedSet, Item, Watcher
 from vermilion.line.generate import generate
-from vermilion.line.keep import as_format, keep, slug, write_file
+from vermilion.line.keep import keep, slug
 from vermilion.line.languages import require_language
 from vermilion.line.output import OutputFolder, free_folder
 from vermilion.line.plan import PlannedStep, Result, plan, prompts
+from vermilion.line.release import seal, write_sealed
 from vermilion.line.single import (
     check_order,
     check_sound_file,
@@ -41,6 +40,8 @@ from vermilion.line.single import remake as remake_asset
 from vermilion.runtime.engines import Engine, OnPiece
 from vermilion.runtime.loader import Loader
 from vermilion.runtime.store import Store
+from vermilion.seal.order import SealOptions
+from vermilion.seal.seal import Sealer
 from vermilion.settings import Settings, get_settings
 from vermilion.types import SMALL_MODEL, Asset, Brief, Recipe
 
@@ -60,6 +61,7 @@ class Line:
         self.store = Store(self.settings.models_dir)
         self.loader = Loader(self.store, self.settings)
         self.library = Library.open(self.settings.library_dir)
+        self.sealer = Sealer(self.settings.seal_dir, self.settings.producer)
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +85,7 @@ class Line:
         models: Mapping[str, str] | None = None,
         watcher: Watcher | None = None,
         stdin: bytes | None = None,
+        options: SealOptions | None = None,
     ) -> FinishedSet:
         """Make a finished set.
 
@@ -99,6 +102,7 @@ class Line:
             models: by kind ("text", "speech"), models to use instead of the usual ones.
             watcher: is told how the work goes.
             stdin: what "-" reads.
+            options: how the files are sealed; None: with a mark, private.
 
         Raises:
             InputError: the brief, the recipe or a setting cannot be used; nothing was done.
@@ -126,7 +130,15 @@ class Line:
         items: list[Item] = []
         for planned in steps:
             made = self._make_step(
-                planned, wanted, followed.name, results, items, set_id, seed, folder, watcher
+                planned,
+                wanted,
+                followed.name,
+                results,
+                items,
+                set_id,
+                seed,
+                lambda asset, of: self._release(folder, asset, of, options),
+                watcher,
             )
             results[planned.step.name] = made
         finished = FinishedSet(
@@ -150,7 +162,7 @@ class Line:
         items: list[Item],
         set_id: str,
         seed: int,
-        folder: OutputFolder | None,
+        release: Callable[[Asset, int], Path | None],
         watcher: Watcher,
     ) -> Result:
         """Make and keep what one step asks for; adds to `items`."""
@@ -194,12 +206,9 @@ class Line:
                 step=step.name,
                 index=index,
             )
-            file = None
-            if folder is not None:
-                file = folder.add(asset, self.library.read(asset), len(chosen))
             item = Item(
                 asset=asset,
-                file=file,
+                file=release(asset, len(chosen)),
                 seconds=seconds,
                 failures=best.failures,
                 draws=best.draws,
@@ -211,6 +220,14 @@ class Line:
             texts=tuple(planned.craft.text(best.sample) for best in chosen),
             data=chosen[0].sample.data if chosen else None,
         )
+
+    def _release(
+        self, folder: OutputFolder | None, asset: Asset, of: int, options: SealOptions | None
+    ) -> Path | None:
+        """Write an asset's sealed file into the set's folder, if there is one."""
+        if folder is None:
+            return None
+        return folder.add(asset, seal(self.library, self.sealer, asset, options), of)
 
     def write(
         self,
@@ -277,17 +294,19 @@ class Line:
         model: str | None = None,
         seed: int | None = None,
         on_piece: OnPiece | None = None,
+        options: SealOptions | None = None,
         **settings: Any,
     ) -> Asset:
         """Speak a text and keep the recording.
 
         Args:
             text: what to say.
-            out: file to write besides, ending in .wav, .flac or .mp3.
+            out: file to write besides, sealed, ending in .wav, .flac, .mp3, .ogg or .m4a.
             model: name of the voice's model; None: the one of `voice`, or the usual one.
             seed: None draws one.
             on_piece: called with 0 and the waveform of each sentence, as soon as it is spoken
                 and before its loudness is evened.
+            options: how `out` is sealed; None: with an audible mark, private.
             settings: fields of `SpeechSettings`: voice, speed, loudness.
 
         Raises:
@@ -308,7 +327,7 @@ class Line:
             settings=settings,
         )
         if target is not None:
-            write_file(target, as_format(self.library.read(asset), asset, suffix)[0])
+            write_sealed(target, seal(self.library, self.sealer, asset, options, suffix))
         return asset
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> NDArray[np.float32]:
@@ -359,39 +378,3 @@ def _require(planned: PlannedStep, brief: Brief) -> None:
                 f"brief: {field} is empty, and {planned.model} is too small to know by itself;"
                 f" give {field}, or name a larger model"
             )
-
-
-@cache
-def default_line() -> Line:
-    """The line that the functions below work on."""
-    return Line()
-
-
-def make(brief: str | Path | Brief | Mapping[str, Any], **options: Any) -> FinishedSet:
-    """Make a finished set of texts and sounds from a brief; see `Line.make`."""
-    return default_line().make(brief, **options)
-
-
-def write(prompt: str, n: int = 1, **options: Any) -> list[Asset]:
-    """Write `n` texts; see `Line.write`."""
-    return default_line().write(prompt, n=n, **options)
-
-
-def speak(text: str, out: str | Path | None = None, **options: Any) -> Asset:
-    """Speak a text; see `Line.speak`."""
-    return default_line().speak(text, out=out, **options)
-
-
-def embed(texts: Sequence[str], **options: Any) -> NDArray[np.float32]:
-    """Turn texts into vectors; see `Line.embed`."""
-    return default_line().embed(texts, **options)
-
-
-def remake(ref: str) -> tuple[Asset, bool]:
-    """Make an asset again; see `Line.remake`."""
-    return default_line().remake(ref)
-
-
-def load(name: str) -> Engine:
-    """Open a model; see `Line.load`."""
-    return default_line().load(name)

@@ -23,7 +23,7 @@ from vermilion.runtime.engines import OnPiece, TextEncoder
 from vermilion.runtime.loader import Loader
 from vermilion.types import Asset, Brief, Prompt
 
-SOUND_SUFFIXES = ("wav", "flac", "mp3")
+SOUND_SUFFIXES = ("wav", "flac", "mp3", "ogg", "m4a")
 MOST = 200
 
 

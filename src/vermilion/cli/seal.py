@@ -1,0 +1,219 @@
+"""`vermilion seal` and `vermilion verify`: say that a file was made by AI, and check it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from typer.core import TyperGroup
+
+import vermilion as vm
+from vermilion.cli.sealing import Mark, Place, Public, Reason, Style, seal_options
+from vermilion.cli.show import AsJson, Quiet, out, print_json, shown, work_bar
+from vermilion.errors import InputError
+
+_SIGNS = {
+    "good": "[green]✓[/]",
+    "bad": "[red]✗[/]",
+    "absent": "[yellow]○[/]",
+    "unknown": "[dim]·[/]",
+}
+
+
+class FileFirst(TyperGroup):
+    """`seal FILE` is `seal file FILE`, so that the usual thing needs no word of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command in where it is left out."""
+        if args and args[0] not in self.commands and args[0] not in ("--help",):
+            args = ["file", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=FileFirst,
+    no_args_is_help=True,
+    help="Seal a file that was made elsewhere: vermilion seal FILE. Look after the seal itself.",
+)
+
+
+@app.command("file")
+def file(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="That you have the right to label.")],
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to.  [default: NAME-sealed]")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Of the mark: en, zh.")] = None,
+    composite: Annotated[
+        bool, typer.Option("--composite", help="A person's work with parts by AI.")
+    ] = False,
+    mark: Mark = True,
+    reason: Reason = "",
+    public: Public = False,
+    place: Place = "bottom-right",
+    style: Style = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Take a file into the library and write it sealed."""
+    options = seal_options(mark, reason, public, place, style)
+    with vm.Line() as line:
+        asset, paths = vm.seal_file(
+            line.library,
+            line.sealer,
+            path,
+            line.settings.max_file_bytes,
+            out=target,
+            language=language,
+            composite=composite,
+            options=options,
+        )
+    if as_json:
+        print_json({"id": asset.id, "files": [str(path) for path in paths]})
+        return
+    for written in paths:
+        out.print(str(written), markup=False, soft_wrap=True)
+    if not quiet:
+        out.print(f"sealed as {asset.id}; look: vermilion verify {paths[0]}", soft_wrap=True)
+
+
+@app.command()
+def init(
+    cert: Annotated[
+        Path | None, typer.Option(help="Your certificate and its issuers, PEM.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key, PEM, without a password.")] = None,
+    tsa: Annotated[
+        str | None, typer.Option(help="Address of a time-stamp authority, asked at each signature.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the authority that signs here, or take your own certificate for it."""
+    if (cert is None) != (key is None):
+        raise InputError("cert: --cert and --key belong together; give both or neither")
+    if cert is None and tsa is not None:
+        raise InputError("tsa: a time-stamp authority needs --cert and --key of your own")
+    with vm.Line() as line:
+        authority = line.sealer.authority
+        if cert is not None and key is not None:
+            authority = authority.replace(_read(cert, "cert"), _read(key, "key"), tsa)
+    facts = authority.facts()
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        out.print(f"[dim]{name.replace('_', ' '):<15}[/] {escape(str(value))}", soft_wrap=True)
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{what}: {path} cannot be read: {error.strerror}") from None
+
+
+@app.command()
+def audit(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A copy to find the origin of.")
+    ] = None,
+    known: Annotated[
+        str, typer.Option(help="Hash of the ledger's head that you wrote down earlier.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Check the ledger's chain; with a file, find which asset it is a copy of."""
+    with vm.Line() as line:
+        result = line.sealer.ledger.audit(known=known)
+        verdict = (
+            None
+            if path is None
+            else vm.verify_file(line.sealer, path, line.settings.max_file_bytes)
+        )
+    if as_json:
+        print_json(
+            {"audit": asdict(result), "file": None if verdict is None else _json(path, verdict)}
+        )
+    else:
+        _show_audit(result)
+        if verdict is not None:
+            _show(path, verdict)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _show_audit(result: Any) -> None:
+    did = ", ".join(f"{count} {action}" for action, count in result.actions.items()) or "none"
+    state = "whole" if result.ok else f"[red]changed in {len(result.problems)} places[/]"
+    out.print(f"the ledger is {state}: {result.entries} entries ({did})", soft_wrap=True)
+    for problem in result.problems:
+        out.print(f"  {escape(problem.text)}", soft_wrap=True)
+    for note in result.notes:
+        out.print(f"  {escape(note)}", soft_wrap=True)
+    if result.head:
+        out.print(f"[dim]its head, to write down: {result.head}[/]", soft_wrap=True)
+
+
+def verify(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files or folders.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check what files say about their making: signature, signer, label, watermark, ledger.
+
+    Exit code 0: all is well. Else that of the first thing that is wrong or missing: 10 signature,
+    11 signer, 12 label, 13 IPTC source type, 14 mark, 15 watermark, 16 ledger, 17 originality.
+    """
+    paths = [path for file in files for path in _inside(file)]
+    with vm.Line() as line, work_bar(shown(quiet, as_json) and len(paths) > 1) as progress:
+        task = progress.add_task("looking", total=len(paths))
+        verdicts = []
+        for path in paths:
+            verdicts.append(vm.verify_file(line.sealer, path, line.settings.max_file_bytes))
+            progress.advance(task)
+    if as_json:
+        print_json([_json(path, one) for path, one in zip(paths, verdicts, strict=True)])
+    else:
+        for path, one in zip(paths, verdicts, strict=True):
+            if quiet:
+                out.print(f"{one.exit_code} {path}", markup=False, soft_wrap=True)
+            else:
+                _show(path, one)
+    failed = [one.exit_code for one in verdicts if one.exit_code]
+    if failed:
+        raise typer.Exit(min(failed))
+
+
+def _inside(path: Path) -> list[Path]:
+    """A file, or what a folder holds of what can be sealed, but for what describes a set."""
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        entry
+        for entry in path.iterdir()
+        if entry.is_file() and entry.name != "set.json" and entry.suffix != ".c2pa"
+    )
+
+
+def _json(path: Path | None, verdict: Any) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "summary": verdict.summary,
+        "asset_id": verdict.asset_id,
+        "exit_code": verdict.exit_code,
+        "findings": [asdict(finding) for finding in verdict.findings],
+        "ingredients": [asdict(one) for one in verdict.credential.ingredients],
+    }
+
+
+def _show(path: Path | None, verdict: Any) -> None:
+    out.print(f"[bold]{escape(str(path))}[/]", soft_wrap=True)
+    out.print(f"  {escape(verdict.summary)}", soft_wrap=True)
+    for finding in verdict.findings:
+        sign = _SIGNS[finding.state]
+        out.print(f"  {sign} {finding.what:<11} {escape(finding.words)}", soft_wrap=True)
+    for one in verdict.credential.ingredients:
+        out.print(f"    made from   {escape(one.title)}", soft_wrap=True)

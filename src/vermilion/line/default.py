@@ -1,0 +1,87 @@
+"""The functions of the package itself: they work on one line, opened when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vermilion.line import files, release
+from vermilion.line.finished import FinishedSet
+from vermilion.line.run import Line
+from vermilion.runtime.engines import Engine
+from vermilion.seal.order import SealOptions
+from vermilion.seal.verify import Verdict
+from vermilion.types import Asset, Brief
+
+
+@cache
+def default_line() -> Line:
+    """The line that the functions below work on."""
+    return Line()
+
+
+def make(brief: str | Path | Brief | Mapping[str, Any], **options: Any) -> FinishedSet:
+    """Make a finished set of texts and sounds from a brief; see `Line.make`."""
+    return default_line().make(brief, **options)
+
+
+def write(prompt: str, n: int = 1, **options: Any) -> list[Asset]:
+    """Write `n` texts; see `Line.write`."""
+    return default_line().write(prompt, n=n, **options)
+
+
+def speak(text: str, out: str | Path | None = None, **options: Any) -> Asset:
+    """Speak a text; see `Line.speak`."""
+    return default_line().speak(text, out=out, **options)
+
+
+def embed(texts: Sequence[str], **options: Any) -> NDArray[np.float32]:
+    """Turn texts into vectors; see `Line.embed`."""
+    return default_line().embed(texts, **options)
+
+
+def remake(ref: str) -> tuple[Asset, bool]:
+    """Make an asset again; see `Line.remake`."""
+    return default_line().remake(ref)
+
+
+def load(name: str) -> Engine:
+    """Open a model; see `Line.load`."""
+    return default_line().load(name)
+
+
+def export(
+    ref: str,
+    folder: str | Path,
+    *,
+    suffix: str | None = None,
+    options: SealOptions | None = None,
+) -> list[Path]:
+    """Write an asset's sealed file into a folder; see `line.release.export`."""
+    line = default_line()
+    asset = line.library.get(ref)
+    return release.export(line.library, line.sealer, asset, Path(folder), suffix, options)
+
+
+def verify(path: str | Path) -> Verdict:
+    """What a file says about itself, and whether it is true; see `line.files.verify_file`."""
+    line = default_line()
+    return files.verify_file(line.sealer, Path(path), line.settings.max_file_bytes)
+
+
+def add(path: str | Path) -> Asset:
+    """Take a file into the library; see `line.files.add_file`."""
+    line = default_line()
+    return files.add_file(line.library, Path(path), line.settings.max_file_bytes)
+
+
+def seal(path: str | Path, **options: Any) -> tuple[Asset, list[Path]]:
+    """Seal a file that was made elsewhere; see `line.files.seal_file`."""
+    line = default_line()
+    largest = line.settings.max_file_bytes
+    return files.seal_file(line.library, line.sealer, Path(path), largest, **options)

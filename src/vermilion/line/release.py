@@ -1,0 +1,162 @@
+"""Assets → files that people take away: sealed, with the credential inside or beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vermilion.library import Library
+from vermilion.line.brief import language_of
+from vermilion.line.keep import slug, write_file
+from vermilion.seal.claims import Parent
+from vermilion.seal.formats import FORMATS, Format, format_of
+from vermilion.seal.order import About, Sealed, SealOptions
+from vermilion.seal.seal import Sealer
+from vermilion.types import Asset, Brief
+
+MOST_SOURCES = 8
+BESIDE = ".c2pa"  # ending of a credential's file
+FOLDER = "credentials"  # where a finished set has them
+
+
+def form_of(asset: Asset) -> Format:
+    """The format of an asset's file.
+
+    Raises:
+        InputError: it cannot be sealed.
+    """
+    return format_of(asset.path.suffix)
+
+
+def about(library: Library, sealer: Sealer, asset: Asset, generations: int = 3) -> About:
+    """What the seal says of an asset.
+
+    What it was made from is signed for it, with what that was made from, so that its credential
+    tells the whole way. Parents that were removed are left out, and of many all but the first
+    `MOST_SOURCES`.
+    """
+    prompt = _part(asset.recipe, "prompt")
+    model = _part(asset.recipe, "model")
+    return About(
+        asset_id=asset.id,
+        title=_title(asset),
+        language=language_of(Brief(subject=asset.text)),
+        model=str(model.get("name", "")),
+        licence=asset.licence,
+        training_data=str(model.get("training_data", "")),
+        prompt=str(prompt.get("text", "")),
+        recipe=asset.recipe,
+        sources=_sources(library, sealer, asset, generations),
+    )
+
+
+def _title(asset: Asset) -> str:
+    return f"{asset.step or asset.kind} {asset.id}"
+
+
+def _part(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = recipe.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _sources(
+    library: Library, sealer: Sealer, asset: Asset, generations: int
+) -> tuple[Parent, ...]:
+    if generations == 0 or not asset.parents:
+        return ()
+    family = library.lineage(asset.id).ancestors[:MOST_SOURCES]
+    return tuple(
+        sealer.source(
+            library.read(relative.asset),
+            form_of(relative.asset),
+            about(library, sealer, relative.asset, generations - 1),
+        )
+        for relative in family
+        if relative.asset is not None and relative.asset.path.suffix[1:] in FORMATS
+    )
+
+
+def seal(
+    library: Library,
+    sealer: Sealer,
+    asset: Asset,
+    options: SealOptions | None = None,
+    suffix: str | None = None,
+) -> Sealed:
+    """An asset's file, sealed.
+
+    Args:
+        library: where it lies.
+        sealer: who seals.
+        asset: what to seal.
+        options: how; None: with a mark, private.
+        suffix: another format of the same medium, e.g. "mp3"; None keeps its own.
+
+    Raises:
+        InputError: it cannot be sealed or turned into that format.
+        SealError: it did not read back.
+    """
+    form = form_of(asset)
+    target = form if suffix is None else format_of(suffix)
+    said = about(library, sealer, asset)
+    return sealer.seal(library.read(asset), form, said, options, target)
+
+
+def write_sealed(path: Path, sealed: Sealed, folder: str = "") -> list[Path]:
+    """Write a sealed file and, where the credential is not inside, that beside it.
+
+    Args:
+        path: of the file.
+        sealed: what to write.
+        folder: name of a folder beside the file that takes the credential; empty: none.
+
+    Returns:
+        What was written, the file first.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    written = [path]
+    if sealed.sidecar is not None:
+        beside = path.parent / folder / (path.name + BESIDE)
+        write_file(beside, sealed.sidecar)
+        written.append(beside)
+    write_file(path, sealed.content)
+    return written
+
+
+def sidecar_of(path: Path) -> Path | None:
+    """Where a file's credential lies, if one lies beside it."""
+    places = (path.parent / (path.name + BESIDE), path.parent / FOLDER / (path.name + BESIDE))
+    return next((place for place in places if place.is_file()), None)
+
+
+def export(
+    library: Library,
+    sealer: Sealer,
+    asset: Asset,
+    folder: Path,
+    suffix: str | None = None,
+    options: SealOptions | None = None,
+) -> list[Path]:
+    """Write an asset's file, sealed, into a folder, under a name that people can read.
+
+    Args:
+        library: where it lies.
+        sealer: who seals.
+        asset: what to write.
+        folder: where to; made if it is not there.
+        suffix: another format of the same medium, e.g. "mp3"; None keeps its own.
+        options: how it is sealed; None: with a mark, private.
+
+    Returns:
+        Of the file, `<words>-<id>.<suffix>`, and of its credential where that lies beside it.
+
+    Raises:
+        InputError: the asset cannot be turned into that format.
+        SealError: it did not read back; nothing was written.
+        StorageError: the folder cannot be written.
+    """
+    sealed = seal(library, sealer, asset, options, suffix)
+    return write_sealed(folder / f"{slug(asset.text)}-{asset.id}.{sealed.form.suffix}", sealed)

@@ -1,0 +1,250 @@
+"""The line that every export passes. This is the file to read first.
+
+    content ─stamp→ marked, watermarked ─label→ ─sign→ ─read back→ released, in the ledger
+
+`Sealer` holds what the work needs: the authority that signs, the key of the watermarks and the
+ledger, all in one folder that is made when it is first used. A file that does not read back as
+it should is not released.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vermilion import __version__
+from vermilion.errors import InputError, SealError
+from vermilion.seal import carriers, credentials, rights, verify
+from vermilion.seal.authority import Authority
+from vermilion.seal.claims import Claim, Parent
+from vermilion.seal.formats import Format
+from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI, Label, Statement
+from vermilion.seal.ledger import Entry, Ledger
+from vermilion.seal.order import About, Sealed, SealOptions
+from vermilion.seal.parameters import to_parameters
+from vermilion.seal.stamp import Stamped, Work, stamp
+from vermilion.seal.watermark.key import Key, derive
+
+
+class Sealer:
+    """Seals files. Safe to use from several threads.
+
+    Args:
+        folder: where the authority, the key and the ledger live; made when they are first used.
+        producer: who makes the content, for the label: a name or a code of printable ASCII
+            without spaces.
+    """
+
+    def __init__(self, folder: Path, producer: str = "Vermilion") -> None:
+        self.folder, self.producer = folder, producer
+
+    @cached_property
+    def authority(self) -> Authority:
+        """Who signs here."""
+        return Authority.open(self.folder / "authority")
+
+    @cached_property
+    def key(self) -> bytes:
+        """Of the watermarks, 32 bytes."""
+        return Key.open(self.folder).content
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Of all that was sealed here. Its head carries a code that needs the key to be made."""
+        secret = derive(self.key, "ledger")
+
+        def sign(message: bytes) -> bytes:
+            return hmac.digest(secret, message, "sha256")
+
+        def is_good(message: bytes, signature: bytes) -> bool:
+            return hmac.compare_digest(sign(message), signature)
+
+        return Ledger.open(self.folder / "ledger", sign=sign, verify=is_good)
+
+    def seal(
+        self,
+        content: bytes,
+        form: Format,
+        about: About,
+        options: SealOptions | None = None,
+        target: Format | None = None,
+    ) -> Sealed:
+        """Seal a file for release.
+
+        Args:
+            content: the file, as the library keeps it.
+            form: its format.
+            about: the asset.
+            options: how it is sealed; None: with a mark, private.
+            target: the format to write, of the same medium; None: the file's own.
+
+        Raises:
+            InputError: the file cannot be read or marked, or its licence forbids the use.
+            SealError: what came out did not read back; it is not released.
+            StorageError: the folder of the seal cannot be read or written.
+        """
+        options = SealOptions() if options is None else options
+        target = form if target is None else target
+        _check_rights(about, options)
+        stamped = stamp(Work(content, form, target, about, options, self.key))
+        label = self._label(about)
+        labelled = carriers.write(stamped.content, target, self._statement(label, about, options))
+        signed = credentials.sign(
+            labelled, target, _claim(about, options), about.sources, self.authority
+        )
+        verdict = verify.examine(
+            signed.content, target, signed.sidecar, authority=self.authority, key=self.key
+        )
+        _must_read_back(verdict, label, about, options)
+        number = self.ledger.append(
+            _entry(content, signed.content, target, about, options, stamped)
+        )
+        notes: dict[str, Any] = {
+            **stamped.notes,
+            "format": target.suffix,
+            "label": label.inner(),
+            "ledger": number,
+            "found": {finding.what: finding.words for finding in verdict.findings},
+            **({"remarks": list(signed.notes)} if signed.notes else {}),
+        }
+        return Sealed(content=signed.content, form=target, sidecar=signed.sidecar, notes=notes)
+
+    def source(self, content: bytes, form: Format, about: About) -> Parent:
+        """A file as something that another was made from, with a credential of its own.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        claim = _claim(about, SealOptions())
+        signed = credentials.sign(content, form, claim, about.sources, self.authority)
+        return Parent(content=signed.content, form=form, title=claim.title, sidecar=signed.sidecar)
+
+    def seal_all(
+        self, orders: Sequence[tuple[bytes, Format, About]], options: SealOptions | None = None
+    ) -> list[Sealed]:
+        """Seal many files side by side, a thread for each core; see `seal`."""
+
+        def one(order: tuple[bytes, Format, About]) -> Sealed:
+            content, form, about = order
+            return self.seal(content, form, about, options)
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            return list(pool.map(one, orders))
+
+    def _label(self, about: About) -> Label:
+        """Our label; where the file came with one, its producer stays and we are who spreads it."""
+        first = about.producer
+        if first is None or first.content_producer == self.producer:
+            return Label(content_producer=self.producer, produce_id=about.asset_id)
+        return Label(
+            label=first.label,
+            content_producer=first.content_producer,
+            produce_id=first.produce_id,
+            reserved_code1=first.reserved_code1,
+            content_propagator=self.producer,
+            propagate_id=about.asset_id,
+        )
+
+    def _statement(self, label: Label, about: About, options: SealOptions) -> Statement:
+        source_type = about.source_type or (EDITED_WITH_AI if about.edited else MADE_BY_AI)
+        if options.private:
+            return Statement(label=label, source_type=source_type)
+        return Statement(
+            label=label,
+            source_type=source_type,
+            parameters=to_parameters(about.recipe),
+            recipe=about.recipe,
+        )
+
+
+def asset_of(label: Label, producer: str) -> str:
+    """The number that a label has of us, as who made or who spread the content; or empty."""
+    if label.content_propagator == producer:
+        return label.propagate_id
+    return label.produce_id if label.content_producer == producer else ""
+
+
+def _check_rights(about: About, options: SealOptions) -> None:
+    if not options.commercial:
+        return
+    use = rights.commercial_use(about.licence)
+    if use == "forbidden":
+        raise InputError(
+            f"commercial: {about.asset_id} was made by {about.model or 'a model'}, whose licence"
+            f" {about.licence} forbids commercial use; make it with another model, or export it"
+            " without --commercial"
+        )
+    if use == "unknown":
+        raise InputError(
+            f"commercial: the licence of {about.asset_id} ({about.licence or 'none is stated'}) is"
+            " not known to allow commercial use; read it, and export without --commercial"
+        )
+
+
+def _claim(about: About, options: SealOptions) -> Claim:
+    digest = hashlib.sha256(about.prompt.encode()).hexdigest() if about.prompt else ""
+    return Claim(
+        title=about.title or about.asset_id,
+        asset_id=about.asset_id,
+        model=about.model,
+        prompt_digest=digest,
+        prompt=None if options.private or not about.prompt else about.prompt,
+        training_licence=about.training_data,
+        edited=about.edited,
+        source_type=about.source_type,
+        version=__version__,
+        when=datetime.now(UTC),
+    )
+
+
+def _must_read_back(
+    verdict: verify.Verdict, label: Label, about: About, options: SealOptions
+) -> None:
+    """Fail closed: everything that was put in has to be found in what is released.
+
+    Not so the watermark: a flat or tiny picture has no room for it, which the notes say.
+    """
+    needed = {"signature", "signer", "label", "source"} | ({"mark"} if options.mark else set())
+    wrong = [
+        f"{finding.what}: {finding.words}"
+        for finding in verdict.findings
+        if finding.what in needed and finding.state in ("bad", "absent")
+    ]
+    if verdict.label != label:
+        wrong.append("label: it is not the one that was written")
+    if verdict.credential.asset_id != about.asset_id:
+        wrong.append("signature: it names another asset")
+    if wrong:
+        raise SealError(
+            f"{about.asset_id} was not released, because its seal does not read back: "
+            + "; ".join(wrong)
+        )
+
+
+def _entry(
+    original: bytes,
+    released: bytes,
+    form: Format,
+    about: About,
+    options: SealOptions,
+    stamped: Stamped,
+) -> Entry:
+    return Entry(
+        action="sealed" if options.mark else "opted-out",
+        asset_id=about.asset_id,
+        sha256=hashlib.sha256(released).hexdigest(),
+        original_sha256=hashlib.sha256(original).hexdigest(),
+        format=form.suffix,
+        phash=stamped.prints.picture,
+        soundprint=stamped.prints.sound,
+        minhash=stamped.prints.text,
+        opt_outs=() if options.mark else ("visible mark",),
+        reason=options.reason,
+    )

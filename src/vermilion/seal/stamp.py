@@ -1,0 +1,146 @@
+"""What people see or hear, and what they do not: mark and watermark, one function for each medium.
+
+bytes → decoded → marked → watermarked → encoded
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from vermilion.errors import InputError
+from vermilion.seal import fingerprints
+from vermilion.seal.formats import Format, Medium
+from vermilion.seal.marks import drawing, picture, text, wording
+from vermilion.seal.media import pictures
+from vermilion.seal.order import About, SealOptions
+from vermilion.seal.originality import Prints
+from vermilion.seal.watermark import payload
+from vermilion.seal.watermark import picture as picture_watermark
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """A file with its mark and its watermark, and without labels yet.
+
+    Attributes:
+        content: its bytes, in the format that was asked for.
+        notes: what was drawn and hidden, JSON values only.
+        prints: its fingerprints, by which a stripped copy is found.
+        watermarked: whether a watermark was hidden, which has to be found again.
+    """
+
+    content: bytes
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    prints: Prints = field(default_factory=Prints)
+    watermarked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a medium's function is given; see `stamp`."""
+
+    content: bytes
+    form: Format
+    target: Format
+    about: About
+    options: SealOptions
+    key: bytes
+
+    @property
+    def words(self) -> str:
+        """What the mark says."""
+        return wording(self.about.language)
+
+
+def stamp(work: Work) -> Stamped:
+    """Mark and watermark a file, and bring it into the format that is asked for.
+
+    Raises:
+        InputError: the file cannot be read, cannot be marked, or cannot be turned into that
+            format.
+        MissingExtraError: sound or film needs a part that is not installed.
+    """
+    form, target = work.form, work.target
+    if form != target and (form.medium != target.medium or form.medium not in _CONVERTED):
+        raise InputError(f"format: a .{form.suffix} cannot be made a .{target.suffix}")
+    return _STAMPS[form.medium](work)
+
+
+def _picture(work: Work) -> Stamped:
+    image = pictures.decode(work.content, work.form)
+    notes: dict[str, Any] = {}
+    frames = image.frames
+    if work.options.mark:
+        frames, mark = picture.draw(
+            frames, work.words, place=work.options.place, style=work.options.style
+        )
+        notes["mark"] = asdict(mark)
+    hidden = min(frames.shape[1:3]) >= picture_watermark.SMALLEST
+    if hidden:
+        code = payload.pack(work.about.asset_id)
+        frames = np.stack([picture_watermark.embed(frame, code, work.key) for frame in frames])
+    content = pictures.encode(image.with_frames(frames), work.target)
+    return Stamped(content, notes, Prints(picture=fingerprints.phash(frames[0])), hidden)
+
+
+def _drawing(work: Work) -> Stamped:
+    if not work.options.mark:
+        return Stamped(work.content)
+    content, mark = drawing.draw(work.content, work.words, place=work.options.place)
+    return Stamped(content, {"mark": asdict(mark)})
+
+
+def _sound(work: Work) -> Stamped:
+    # Sound needs an extra, so these are not imported before there is sound.
+    sounds = import_module("vermilion.seal.media.sounds")
+    marks = import_module("vermilion.seal.marks.sound")
+    watermark = import_module("vermilion.seal.watermark.sound")
+    sound = sounds.decode(work.content, work.form)
+    wave, notes = sound.wave, {}
+    if work.options.mark:
+        wave = marks.add(wave, sound.sample_rate)
+        notes["mark"] = {"rhythm": marks.RHYTHM, "place": "end"}
+    hidden = len(wave) >= watermark.SHORTEST * sound.sample_rate
+    if hidden:
+        code = payload.pack(work.about.asset_id)
+        wave = watermark.embed(wave, sound.sample_rate, code, work.key)
+    like = work.content if work.form == work.target else None
+    content = sounds.encode(sounds.Sound(wave, sound.sample_rate), work.target, like)
+    short = len(wave) < 0.2 * sound.sample_rate
+    prints = Prints(sound=None if short else fingerprints.soundprint(wave, sound.sample_rate))
+    return Stamped(content, notes, prints, hidden)
+
+
+def _film(work: Work) -> Stamped:
+    if not work.options.mark:
+        return Stamped(work.content)
+    films = import_module("vermilion.seal.media.films")
+    marks = import_module("vermilion.seal.marks.film")
+    over = marks.over(work.words, place=work.options.place, style=work.options.style)
+    content = films.edit(work.content, work.form, picture=over)
+    return Stamped(content, {"mark": {"words": work.words, "seconds": marks.SECONDS}})
+
+
+def _text(work: Work) -> Stamped:
+    words = text.text_of(work.content, work.form)
+    prints = Prints(text=fingerprints.minhash(words.decode("utf-8", "replace")))
+    if not work.options.mark:
+        return Stamped(work.content, prints=prints)
+    content = text.add(work.content, work.form, work.words)
+    return Stamped(content, {"mark": {"words": work.words}}, prints)
+
+
+_CONVERTED = ("picture", "sound")
+_STAMPS: Mapping[Medium, Callable[[Work], Stamped]] = {
+    "picture": _picture,
+    "drawing": _drawing,
+    "sound": _sound,
+    "film": _film,
+    "text": _text,
+    "document": _text,
+}
