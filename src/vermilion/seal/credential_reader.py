@@ -99,7 +99,8 @@ class Credential:
         issuer: the signer's name, which proves nothing unless the state is ours or trusted.
         fingerprint: SHA-256 of the signer's certificate, hex.
         signed_at: when, with a time zone; None: not stated.
-        time_proved: whether a time-stamp authority says so; else the signer alone does.
+        time_proved: whether a time-stamp authority that is trusted here says so; else the signer
+            alone does.
         said: what it says; empty without a manifest.
         ingredients: what the content was made from, each with its own.
         problems: what is wrong, in sentences.
@@ -189,6 +190,7 @@ def interpret(opened: Opened, authority: Authority | None) -> Credential:
     below = [code for one in deltas.values() for code in one]
     said = _said(found)
     stamp = _time(signature.get("time"))
+    proved = "timeStamp.trusted" in _codes(_dict(opened.results.get("activeManifest")), "success")
     claimed = [action.when for action in said.actions if action.when is not None]
     state: State = "invalid"
     if opened.state == "Trusted":
@@ -197,12 +199,15 @@ def interpret(opened: Opened, authority: Authority | None) -> Credential:
         state = "unknown-signer"
     if state == "invalid" and not codes:
         codes = tuple(below) or ("general.error",)
+    if verdicts.EXPIRED.intersection(codes):
+        # An expired certificate is never found among the trusted: that says nothing more.
+        codes = tuple(code for code in codes if code != verdicts.UNTRUSTED)
     return Credential(
         state=state,
         issuer=_name(signature),
         fingerprint=fingerprint,
         signed_at=stamp if stamp is not None else max(claimed, default=None),
-        time_proved=stamp is not None,
+        time_proved=stamp is not None and proved,
         said=said,
         ingredients=_ingredients(opened, opened.active, deltas, ours, set(), 0),
         problems=verdicts.sentences(codes)[:_MOST],

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,8 +28,12 @@ from vermilion.seal.formats import Format
 __all__ = ["Claim", "Credential", "Parent", "Signed", "read", "sign"]
 
 LARGEST_SIDECAR = 16_000_000  # bytes
+SILENCE = 300.0  # seconds in which a time-stamp authority that failed is not asked again
 _LARGEST_MANIFEST = 16  # MB, once decompressed
 _SIDECAR_TYPE = "application/c2pa"
+
+# Until when a time-stamp authority that failed is left alone: one that hangs costs 30 seconds.
+_silent_until: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +74,22 @@ def sign(
     """
     definition = manifest(claim, form, parents)
     ingredients = [_ingredient(claim, n, one, authority) for n, one in enumerate(parents)]
-    notes: list[str] = []
-    if authority.current.time_stamps is not None:
-        try:
-            return _sign(content, form, definition, ingredients, authority, stamped=True)
-        except c2pa.C2paError:
-            notes.append(
-                f"{authority.current.time_stamps} gave no time stamp, so the time of signing is"
-                " not proved"
-            )
+    address = authority.current.time_stamps
+    notes: tuple[str, ...] = ()
+    if address is not None:
+        if time.monotonic() >= _silent_until.get(address, 0.0):
+            try:
+                return _sign(content, form, definition, ingredients, authority, stamped=True)
+            except c2pa.C2paError:
+                # What else could have failed fails below once more, and is told there.
+                _silent_until[address] = time.monotonic() + SILENCE
+        notes = (f"{address} gave no time stamp, so the time of signing is not proved",)
     try:
         signed = _sign(content, form, definition, ingredients, authority, stamped=False)
     except c2pa.C2paError as error:
-        authority.current.check(claim.when)
+        authority.current.check(datetime.now(UTC))
         raise InputError(f"file: cannot be signed as {form.suffix}: {_cause(error)}") from None
-    return Signed(signed.content, signed.sidecar, tuple(notes))
+    return Signed(signed.content, signed.sidecar, notes)
 
 
 def read(
@@ -110,6 +117,12 @@ def read(
         opened = _open(content, form, sidecar, authority)
     except c2pa.C2paError.ManifestNotFound:
         return Credential(state="none")
+    except c2pa.C2paError.RemoteManifest as error:
+        return Credential(
+            state="none",
+            problems=(f"Its credential lies on the network and is not fetched: {_cause(error)}.",),
+            codes=("manifest.inaccessible",),
+        )
     except c2pa.C2paError as error:
         return Credential(
             state="invalid",
