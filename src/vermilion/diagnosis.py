@@ -22,6 +22,7 @@ from vermilion.errors import VermilionError
 from vermilion.library import Library
 from vermilion.runtime.disk import human_size
 from vermilion.runtime.store import Store
+from vermilion.seal.seal import Sealer
 from vermilion.settings import get_settings
 
 _HF = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
@@ -53,6 +54,7 @@ def look() -> Iterator[Finding]:
     yield from _extras()
     yield from _models(settings.models_dir, (settings.text_model, settings.speech_model))
     yield _library(settings.library_dir)
+    yield _seal(settings.seal_dir, settings.producer)
     named = [f"{name}={os.environ[name]}" for name in _HF if name in os.environ]
     if named:
         yield Finding("hub", "good", ", ".join(named))
@@ -120,6 +122,22 @@ def _models(models_dir: Path, wanted: tuple[str, ...]) -> Iterator[Finding]:
             yield Finding("model", "good", f"{listing.name} at {listing.path}")
         elif listing.state == "broken":
             yield Finding("model", "bad", listing.name, listing.problem)
+
+
+def _seal(folder: Path, producer: str) -> Finding:
+    if not folder.exists():
+        return Finding("seal", "good", f"{folder}, made at the first export")
+    sealer = Sealer(folder, producer)
+    try:
+        facts, audit = sealer.authority.facts(), sealer.ledger.audit()
+    except VermilionError as error:
+        return Finding("seal", "bad", str(folder), str(error))
+    found = f"signer {facts['signer']} until {facts['expires']}, {audit.entries} in the ledger"
+    if facts["expired"]:
+        return Finding("seal", "bad", found, "vermilion seal init --cert ... --key ...")
+    if not audit.ok:
+        return Finding("seal", "bad", found, f"{audit.problems[0].text}; vermilion seal audit")
+    return Finding("seal", "good", found)
 
 
 def _library(folder: Path) -> Finding:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 import vermilion as vm
+from vermilion.cli.sealing import Mark, Public, Reason, seal_options
 from vermilion.cli.show import AsJson, Quiet, Seed, asset_json, err, print_json, shown, spinner
 from vermilion.errors import InputError
 from vermilion.types import TextSettings
@@ -144,6 +146,12 @@ def write(
     system: Annotated[
         str | None, typer.Option(help="Instruction that stands before the prompt.")
     ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the texts as sealed files.")
+    ] = None,
+    mark: Mark = True,
+    reason: Reason = "",
+    public: Public = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -176,6 +184,7 @@ def write(
         "system": system,
     }
     settings = {name: value for name, value in given.items() if value is not None}
+    options = seal_options(mark, reason, public)
     live = n == 1 and not as_json and sys.stdout.isatty()
     with vm.Line() as line, spinner(shown(quiet, as_json), "writing") as progress:
         stream = Stream(max_new_tokens or TextSettings().max_new_tokens, progress.stop)
@@ -187,8 +196,16 @@ def write(
             on_piece=stream if live else None,
             **settings,
         )
+        written = [
+            []
+            if folder is None
+            else vm.export_asset(line.library, line.sealer, asset, folder, options=options)
+            for asset in assets
+        ]
     if as_json:
-        print_json([asset_json(asset) for asset in assets])
+        files = [{"files": [str(path) for path in paths]} if paths else {} for paths in written]
+        pairs = zip(assets, files, strict=True)
+        print_json([{**asset_json(asset), **more} for asset, more in pairs])
         return
     if stream.pieces:
         stream.end(assets[0].text)
@@ -198,4 +215,7 @@ def write(
         if not asset.notes.get("whole", True) and asset.text in ("", text.strip()):
             err.print(f"{asset.id} is empty: the model ended it at once; try --min-new-tokens 20")
     if not quiet:
-        err.print(f"[dim]kept as {', '.join(asset.id for asset in assets)}[/]")
+        kept = ", ".join(asset.id for asset in assets)
+        err.print(f"[dim]AI-generated; kept as {kept}[/]", soft_wrap=True)
+        for path in (paths[0] for paths in written if paths):
+            err.print(f"[dim]{escape(str(path))}[/]", soft_wrap=True)
