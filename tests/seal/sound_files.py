@@ -11,6 +11,7 @@ import io
 import shutil
 import struct
 import subprocess
+import tempfile
 from pathlib import Path
 
 import av
@@ -76,10 +77,24 @@ def film(
     size: tuple[int, int] = (64, 48),
 ) -> bytes:
     """A film of moving colours with sound, written by FFmpeg with a title."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"file.{suffix}"  # what moves moov to the front opens it again
+        _write_film(path, suffix, options, seconds, title, video, size)
+        return path.read_bytes()
+
+
+def _write_film(
+    path: Path,
+    suffix: str,
+    options: tuple[tuple[str, str], ...],
+    seconds: float,
+    title: str,
+    video: str,
+    size: tuple[int, int],
+) -> None:
     video_codec, audio_codec, container = CODECS[suffix]
     video_codec = video_codec and (video or video_codec)
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container, options=dict(options)) as out:
+    with av.open(str(path), "w", format=container, options=dict(options)) as out:
         if title:
             out.metadata["title"] = title
         picture = out.add_stream(video_codec, rate=10) if video_codec else None
@@ -100,7 +115,6 @@ def film(
             out.mux(picture.encode())
         out.mux(voice.encode(frame))
         out.mux(voice.encode())
-    return buffer.getvalue()
 
 
 def packets(content: bytes) -> list[tuple[object, ...]]:
