@@ -128,7 +128,10 @@ def write(content: bytes, statement: Statement) -> bytes:
     size = len(head.raw) + sum(len(block.raw) for block in found)
     packet = next((block.packet for block in found if block.packet), b"")
     comment = b""
-    if parameters.recognised(statement.parameters) and "\0" not in statement.parameters:
+    # Readers join all comments, so a person's own would become part of the prompt.
+    taken = any(block.comment and not block.parameters for block in found)
+    plain = "\0" not in statement.parameters and not taken
+    if plain and parameters.recognised(statement.parameters):
         comment = _comment(statement.parameters)
         statement = replace(statement, parameters="")
     packet = xmp.merge(packet, properties_of(statement))

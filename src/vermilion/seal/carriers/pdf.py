@@ -11,6 +11,7 @@ Source: ISO 32000-2, 7.5.6 (incremental updates), 14.3 (metadata).
 from __future__ import annotations
 
 import io
+import logging
 import zlib
 from dataclasses import replace
 
@@ -24,6 +25,8 @@ from vermilion.seal.carriers.statements import properties_of, statement_of
 from vermilion.seal.labels import Label, Statement
 
 _AIGC = "/AIGC"
+# What pypdf finds odd in a file is no news for people; without a handler it would be printed.
+logging.getLogger("pypdf").addHandler(logging.NullHandler())
 # What pypdf raises on files that are not as they should be.
 _DAMAGED = (
     PyPdfError,

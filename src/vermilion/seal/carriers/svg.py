@@ -17,9 +17,9 @@ from vermilion.seal.carriers.statements import properties_of, statement_of
 from vermilion.seal.labels import Statement
 
 _ROOT = "{http://www.w3.org/2000/svg}svg"
-_OPEN = b'<metadata xmlns="http://www.w3.org/2000/svg"><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-_OPEN_RDF = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-_CLOSE = b"</rdf:RDF></x:xmpmeta></metadata>"
+# Without x:xmpmeta around it, which some readers take for a part of the drawing.
+_OPEN = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+_CLOSE = b"</rdf:RDF>"
 
 
 def _scan(content: bytes) -> tuple[bytes, xmp.Scan]:
@@ -62,13 +62,17 @@ def write(content: bytes, statement: Statement) -> bytes:
     text, found = _scan(content)
     mark = content[: len(content) - len(text)]
     properties = properties_of(statement)
+    _, place, closed = found.first
+    name = text[text.rindex(b"<", 0, place) + 1 : place - 1].split(maxsplit=1)[0].rstrip(b"/")
+    tag = name.removesuffix(b"svg") + b"metadata"
     if found.root >= 0 or not properties:
         edited = xmp.cut(text, found, _description(properties, found.about))
-        return mark + edited.replace(_OPEN + _OPEN_RDF + _CLOSE, b"", 1)
-    _, place, closed = found.first
-    new = _OPEN + _OPEN_RDF + _description(properties) + _CLOSE
+        return mark + edited.replace(_element(tag, _OPEN + _CLOSE), b"", 1)
+    new = _element(tag, _OPEN + _description(properties) + _CLOSE)
     if not closed:
         return mark + text[:place] + new + text[place:]
-    start = text.rindex(b"<", 0, place)
-    name = text[start + 1 : place - len(b"/>")].split(maxsplit=1)[0]
     return mark + text[: place - len(b"/>")] + b">" + new + b"</" + name + b">" + text[place:]
+
+
+def _element(tag: bytes, inside: bytes) -> bytes:
+    return b"<" + tag + b">" + inside + b"</" + tag + b">"
