@@ -170,6 +170,8 @@ class TextSettings:
         echo: where a model only goes on with a text, having no chat template, whether the
             prompt stands before what it writes.
         logprobs: tell each token's log-probability, and as many alternatives; None: neither.
+        watermark: 0 to 10, added to the logits of the tokens that the key makes green; 0 hides
+            nothing. A text that follows a schema, pattern or grammar has none.
     """
 
     system: str = ""
@@ -196,6 +198,7 @@ class TextSettings:
     beam_rank: int = 0
     echo: bool = False
     logprobs: int | None = None
+    watermark: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psutil
 
 from vermilion import hooks
 from vermilion.errors import ModelError
 from vermilion.runtime.cards import Card
-from vermilion.runtime.engines import Engine
+from vermilion.runtime.engines import Engine, GreenTokens, Watermarked
 from vermilion.runtime.store import Store
 from vermilion.settings import Settings
 
@@ -18,10 +20,17 @@ class Loader:
     Args:
         store: where the models are.
         settings: device, threads and batch size.
+        greens: makes the green tokens of a text watermark, of a vocabulary's size; None: texts
+            that ask for one cannot be written.
     """
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self.store, self.settings = store, settings
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        greens: Callable[[int], GreenTokens] | None = None,
+    ) -> None:
+        self.store, self.settings, self._greens = store, settings, greens
         self._open: dict[str, tuple[Card, Engine]] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -42,7 +51,10 @@ class Loader:
             card, path = self.store.locate(name)
             engine: type[Engine] = hooks.resolve(hooks.ENGINES, card.family)
             _check_memory(name, engine.memory(card, path))
-            self._open[name] = card, engine.open(card, path, self.settings)
+            opened = engine.open(card, path, self.settings)
+            if self._greens is not None and isinstance(opened, Watermarked):
+                opened.use_watermark(self._greens)
+            self._open[name] = card, opened
         return self._open[name]
 
 

@@ -42,6 +42,7 @@ class TextCraft:
             "beam_rank": (settings.beam_rank, 0, settings.num_beams - 1),
             "length_penalty": (settings.length_penalty, -10, 10),
             "logprobs": (settings.logprobs or 0, 0, 20),
+            "watermark": (settings.watermark, 0, 10),
         }
         for name, (value, least, most) in bounds.items():
             if not least <= value <= most:

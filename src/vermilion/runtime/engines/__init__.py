@@ -13,6 +13,9 @@ from vermilion.runtime.cards import Card
 from vermilion.settings import Settings
 from vermilion.types import Prompt, Sample
 
+# Which tokens are green after those that stand there, (V,); see `seal.watermark.text`.
+GreenTokens = Callable[[Sequence[int]], NDArray[np.bool_]]
+
 # Called with a prompt's number and a part of its result: some text, or a waveform.
 OnPiece = Callable[[int, str | NDArray[np.float32]], None]
 
@@ -65,4 +68,13 @@ class TextEncoder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """A vector for each text, (N, C)."""
+        ...
+
+
+@runtime_checkable
+class Watermarked(Protocol):
+    """What an engine offers besides where it can hide a watermark in the texts that it writes."""
+
+    def use_watermark(self, greens: Callable[[int], GreenTokens]) -> None:
+        """Take what makes green tokens of a vocabulary's size."""
         ...

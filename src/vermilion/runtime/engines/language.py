@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import llguidance
+import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from vermilion.errors import InputError
 from vermilion.models.lm import grammar, io, native_library
 from vermilion.models.lm.beam import BeamSearch
 from vermilion.models.lm.decoder import Decoder, TorchDecoder
 from vermilion.models.lm.generate import Generator, Request
+from vermilion.models.lm.logits import LogitsHook
 from vermilion.models.lm.native import NativeDecoder
 from vermilion.models.lm.sample import Choice, Sampling
 from vermilion.models.lm.tokenizer import Tokenizer
 from vermilion.nn.packed import pack
 from vermilion.runtime.cards import Card
 from vermilion.runtime.device import choose_device, choose_dtype
-from vermilion.runtime.engines import OnPiece
+from vermilion.runtime.engines import GreenTokens, OnPiece
 from vermilion.settings import Settings
 from vermilion.types import Prompt, Sample, TextSettings
 
@@ -59,6 +63,7 @@ class LanguageEngine:
             "llguidance": llguidance.__version__,
         }
         self._generator = Generator(decoder, tokenizer, max_batch)
+        self._green: GreenTokens | None = None
 
     @classmethod
     def memory(cls, card: Card, path: Path) -> int:
@@ -93,6 +98,17 @@ class LanguageEngine:
             device=f"{device} {dtype}",
             max_batch=settings.max_batch,
         )
+
+    def use_watermark(self, greens: Callable[[int], GreenTokens]) -> None:
+        """See `Watermarked.use_watermark`; the key is asked for when a text first needs it."""
+        size, made = self.decoder.config.vocab_size, list[GreenTokens]()
+
+        def green(ids: Sequence[int]) -> NDArray[np.bool_]:
+            if not made:
+                made.append(greens(size))
+            return made[0](ids)
+
+        self._green = green
 
     def generate(
         self, prompts: Sequence[Prompt], on_piece: OnPiece | None = None
@@ -173,9 +189,26 @@ class LanguageEngine:
             stop=tuple(settings.stop),
             stop_token_ids=tuple(settings.stop_token_ids),
             grammar=grammar.from_settings(settings.schema, settings.pattern, settings.grammar),
+            hooks=self._hooks(settings),
             beams=_beams(settings),
             beam_rank=settings.beam_rank,
         )
+
+    def _hooks(self, settings: TextSettings) -> tuple[LogitsHook, ...]:
+        """The text watermark, where the settings ask for one."""
+        led = settings.schema is not None or settings.pattern or settings.grammar
+        delta, green = settings.watermark, self._green
+        if delta == 0 or led:
+            return ()
+        if green is None:
+            raise InputError("watermark: this model was opened without a key; set it to 0")
+
+        def hook(ids: Sequence[int], prompt_length: int, logits: Tensor) -> Tensor:
+            # The array is not written to, but torch warns of one that must not be.
+            chosen = torch.from_numpy(green(ids).copy())  # (V,)
+            return logits.add_(chosen.to(logits.device), alpha=delta)
+
+        return (hook,)
 
     def _strangers(self, text: str) -> str:
         """Characters that a model which was trained on characters does not know."""
