@@ -140,7 +140,7 @@ def _line_find(form: str) -> Callable[[str], _Mark | None]:
 
     def find(text: str) -> _Mark | None:
         found = last.search(text, max(0, len(text) - 1000))
-        if found is None:
+        if found is None or not tells(found[1]):
             found = first.match(text, _after_front(text) if form == "md" else 0)
         return None if found is None else _Mark(found.start(), found.end(), found[1])
 
