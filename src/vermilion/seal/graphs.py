@@ -149,11 +149,20 @@ def setting(graph: Graph, node: Node, names: Sequence[str], ways: Sequence[str])
     for near in nodes:
         for name in names:
             value = near.get(name)
+            if _linked(value) is not None:
+                value = _far(graph, value, names)
             if isinstance(value, str | int | float) and not isinstance(value, bool):
                 return value
-    # The number may come from a node that has nothing else, under a name of its own.
-    for near in _upstream(graph, [node.get(name) for name in names], frozenset()):
-        numbers = [value for value in near.values() if isinstance(value, int | float)]
+    return None
+
+
+def _far(graph: Graph, link: Any, names: Sequence[str]) -> Any:
+    """A value that comes over a link: of the same name, or the one number that a node has."""
+    for far in _upstream(graph, [link], frozenset()):
+        for name in names:
+            if isinstance(far.get(name), str | int | float):
+                return far[name]
+        numbers = [value for value in far.values() if isinstance(value, int | float)]
         if len(numbers) == 1:
             return numbers[0]
     return None
