@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vermilion.nn import fused
 from vermilion.nn.dropout import dropout as cheap_dropout
+from vermilion.nn.dropout import parts
 from vermilion.nn.linear import Linear
 from vermilion.nn.norm import RMSNorm
 from vermilion.nn.positions import rotate
@@ -320,8 +322,12 @@ def attention(
     Returns:
         (B, H, T, D).
     """
+    size = q.shape[-1] ** -0.5 if scale is None else scale
+    dropped = parts(dropout)
+    if causal and dropped is not None and q.shape[2] == k.shape[2] and fused.usable(q, k, v):
+        return fused.causal_attention(q, k, v, size, dropped)
     if dropout > 0 and q.device.type == "cpu":
-        return _dropped_attention(q, k, v, mask, causal, scale, dropout)
+        return _dropped_attention(q, k, v, mask, causal, size, dropout)
     return F.scaled_dot_product_attention(
         q,
         k,
@@ -340,7 +346,7 @@ def _dropped_attention(
     v: Tensor,
     mask: Tensor | None,
     causal: bool,
-    scale: float | None,
+    scale: float,
     p: float,
 ) -> Tensor:
     """`attention` with cheap dropout, for a CPU, whose fused attention has none."""
@@ -348,7 +354,7 @@ def _dropped_attention(
         k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     if causal:
         mask = causal_mask(q.shape[2], k.shape[2], None, q.device)  # (T, S)
-    scores = q * (q.shape[-1] ** -0.5 if scale is None else scale) @ k.mT  # (B, H, T, S)
+    scores = q * scale @ k.mT  # (B, H, T, S)
     if mask is not None:
         scores = scores + torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
     return cheap_dropout(scores.softmax(-1), p, training=True) @ v  # (B, H, T, D)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_LEVELS = 256
+from vermilion.nn import fused
+from vermilion.nn.fused import LEVELS
+
 _CLOSE = 0.05  # how far, relatively, the probability may be from what was asked for
 
 
@@ -21,13 +23,19 @@ class _ByteDropout(torch.autograd.Function):
         noise = words.view(torch.uint8)[: x.numel()].view(x.shape)
         kept = noise >= dropped
         ctx.save_for_backward(kept)
-        ctx.scale = _LEVELS / (_LEVELS - dropped)
+        ctx.scale = LEVELS / (LEVELS - dropped)
         return torch.where(kept, x * ctx.scale, 0.0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (kept,) = ctx.saved_tensors
         return torch.where(kept, gradients[0] * ctx.scale, 0.0), None
+
+
+def parts(p: float) -> int | None:
+    """How many of 256 numbers are dropped for a probability p; None: it needs a finer measure."""
+    dropped = round(p * LEVELS)
+    return None if abs(dropped / LEVELS - p) > _CLOSE * p or dropped == LEVELS else dropped
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
@@ -44,8 +52,10 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """
     if not training or p == 0:
         return x
-    dropped = round(p * _LEVELS)
-    if x.device.type != "cpu" or abs(dropped / _LEVELS - p) > _CLOSE * p or dropped == _LEVELS:
+    dropped = parts(p) if x.device.type == "cpu" else None
+    if dropped is not None and fused.usable(x):
+        return fused.dropout(x, dropped)
+    if dropped is None:
         return F.dropout(x, p, training)
     y: Tensor = _ByteDropout.apply(x, dropped)  # type: ignore[no-untyped-call]
     return y

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vermilion.nn import fused
 from vermilion.nn.linear import Linear
+
+
+def _silu(x: Tensor) -> Tensor:
+    return fused.activation(x, "silu") if fused.usable(x) else F.silu(x)
+
+
+def _gelu_new(x: Tensor) -> Tensor:
+    return fused.activation(x, "gelu_new") if fused.usable(x) else F.gelu(x, approximate="tanh")
+
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
-    "silu": F.silu,
+    "silu": _silu,
     "gelu": F.gelu,
-    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_new": _gelu_new,
     "quick_gelu": lambda x: x * (1.702 * x).sigmoid(),
 }
 """By the names of transformers. GELU is x Φ(x) (Hendrycks & Gimpel 2016); GPT-2 approximates it

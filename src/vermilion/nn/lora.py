@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vermilion.nn.dropout import dropout
 from vermilion.nn.linear import Linear
 
 
@@ -70,7 +71,7 @@ class LoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) → (..., F)."""
-        h = F.dropout(x, self.dropout, self.training)  # (..., C)
+        h = dropout(x, self.dropout, self.training)  # (..., C)
         pairs = {number: (a, b) for number, a, b in self.pairs()}
         parts = [
             F.linear(F.linear(h, pairs[i][0]), pairs[i][1])

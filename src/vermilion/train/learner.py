@@ -74,7 +74,7 @@ class Learner:
     def _parts(self) -> list[Any]:
         """This process's share of the step's batch, in the parts that are computed at once."""
         share = self.options.batch_size // self.world.size
-        size = min(self.options.micro_batch or share, share)
+        size = part_size(self.task, self.options, self.world)
         first = self.step * self.options.batch_size + self.world.rank * share
         return [
             self.task.batch(first + at, min(size, share - at), self.world.device)
@@ -159,6 +159,17 @@ class Learner:
             checkpoint.restore_parameters(self.ema.means, means, path)
             self.ema.updates = state["ema_updates"]
         self.step = state["step"]
+
+
+def part_size(task: Task, options: Training, world: World) -> int:
+    """How many items a process computes at once.
+
+    A CPU by itself takes few: what lies in its caches and in memory that it has already is
+    fastest. A GPU takes all.
+    """
+    share = max(1, options.batch_size // world.size)
+    usual = task.at_once if world.device.type == "cpu" else share
+    return min(options.micro_batch or usual, share)
 
 
 def _seed(seed: int, step: int, rank: int) -> None:

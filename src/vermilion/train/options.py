@@ -34,7 +34,11 @@ class Training:
         int, about("Items of one step, over all processes and accumulated parts.", ge=1)
     ] = 32
     micro_batch: Annotated[
-        int | None, about("Items a process computes at once; the rest is accumulated.", ge=1)
+        int | None,
+        about(
+            "Items a process computes at once, the rest is accumulated; by default what suits it.",
+            ge=1,
+        ),
     ] = None
     learning_rate: Annotated[float, about("Highest learning rate.", gt=0)] = 1e-3
     min_learning_rate: Annotated[

@@ -19,11 +19,13 @@ class Task(Protocol):
         model: what is trained: its parameters that require gradients.
         unit: what is counted for the speed, such as "tokens".
         per_item: how many of those an item has.
+        at_once: items that a CPU is fastest with when it computes them together.
     """
 
     model: nn.Module
     unit: str
     per_item: int
+    at_once: int
 
     def batch(self, first: int, size: int, device: torch.device) -> Any:
         """Items number `first` to `first + size - 1` since the run began: a pure function."""

@@ -12,7 +12,7 @@ import torch
 
 from vermilion.data.windows import Windows
 from vermilion.train.distributed import World
-from vermilion.train.learner import Learner
+from vermilion.train.learner import Learner, part_size
 from vermilion.train.lm.prepare import Prepared
 from vermilion.train.lm.task import LanguageTask
 
@@ -61,12 +61,12 @@ def estimate(prepared: Prepared, world: World) -> Estimate:
     """
     o = prepared.training
     share = max(1, o.batch_size // world.size)
-    part = min(o.micro_batch or share, share)
     windows = Windows(prepared.tokens, prepared.length, o.seed)
     net = prepared.net.to(world.device)
     task = LanguageTask(
         net, prepared.tokenizer, windows, prepared.validation, batch_size=o.batch_size
     )
+    part = part_size(task, o, world)
     # One part is timed, not the whole batch, which may be long.
     learner = Learner(task, replace(o, batch_size=part, micro_batch=part), World(world.device))
     before = _used(world.device)
