@@ -152,14 +152,14 @@ def add_sound(
     return stream
 
 
-def encoded(stream: AudioStream, sound: Sound) -> Iterator[Packet[AudioStream]]:
-    """A sound's packets."""
+def encoded(stream: AudioStream, sound: Sound, begin: int = 0) -> Iterator[Packet[AudioStream]]:
+    """A sound's packets, the first of which begins after so many samples."""
     layout = _LAYOUTS[sound.wave.shape[1]]
     resampler = AudioResampler(stream.codec_context.format.name, layout, sound.sample_rate)
     for start in range(0, len(sound.wave), _BLOCK):
         flat = np.ascontiguousarray(sound.wave[start : start + _BLOCK]).reshape(1, -1)
         frame = AudioFrame.from_ndarray(flat, "flt", layout)
-        frame.sample_rate, frame.pts = sound.sample_rate, start
+        frame.sample_rate, frame.pts = sound.sample_rate, begin + start
         frame.time_base = Fraction(1, sound.sample_rate)
         for converted in resampler.resample(frame):
             yield from stream.encode(converted)
