@@ -17,6 +17,9 @@ from vermilion.errors import InputError
 _DEEPEST = 16
 _MOST_MANIFESTS = 1024
 _X5CHAIN = 33
+_PADDING = frozenset(("pad", "pad2"))
+# Time stamps and revocation answers are signed by others, and certificates by their issuers.
+_UNSIGNED = _PADDING | {"sigTst", "sigTst2", "rVals", "x5chain", _X5CHAIN}
 _SIGN1 = 18  # the CBOR tag of a COSE signature with one signer
 
 
@@ -57,12 +60,18 @@ def _certificate(manifest: bytes) -> bytes:
 
 
 def _first_of_chain(cose: bytes) -> bytes:
-    message, _ = _cbor(cose, 0, 0)
+    message, end = _cbor(cose, 0, 0)
     if isinstance(message, tuple) and message[0] == _SIGN1:
         message = message[1]
-    if not isinstance(message, list) or len(message) != 4:
+    if not isinstance(message, list) or len(message) != 4 or end != len(cose):
         raise InputError("credential: a signature is no COSE_Sign1")
     protected, unprotected = message[:2]
+    # Signers leave room there and fill it with zeros; nothing signs it, so nothing may hide in it.
+    if isinstance(unprotected, dict):
+        for name, value in unprotected.items():
+            zeros = isinstance(value, bytes) and not any(value)
+            if name not in _UNSIGNED or (name in _PADDING and not zeros):
+                raise InputError("credential: the padding of a signature was changed")
     # In the protected header it is signed; older files have it in the other.
     headers = _cbor(protected, 0, 0)[0] if isinstance(protected, bytes) and protected else {}
     for header in (headers, unprotected):
