@@ -19,7 +19,7 @@ from vermilion.seal.media import pictures
 from vermilion.seal.order import SealOptions
 from vermilion.seal.seal import Sealer
 from vermilion.seal.verify import Verdict, examine
-from vermilion.seal.watermark.payload import Found
+from vermilion.seal.watermark.text import Found
 from vermilion.types import Asset
 
 KINDS = {"picture": "picture", "drawing": "picture", "document": "text"}

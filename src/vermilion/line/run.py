@@ -42,6 +42,7 @@ from vermilion.runtime.loader import Loader
 from vermilion.runtime.store import Store
 from vermilion.seal.order import SealOptions
 from vermilion.seal.seal import Sealer
+from vermilion.seal.watermark.text import GreenList
 from vermilion.settings import Settings, get_settings
 from vermilion.types import SMALL_MODEL, Asset, Brief, Recipe
 
@@ -59,9 +60,11 @@ class Line:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = get_settings() if settings is None else settings
         self.store = Store(self.settings.models_dir)
-        self.loader = Loader(self.store, self.settings)
         self.library = Library.open(self.settings.library_dir)
         self.sealer = Sealer(self.settings.seal_dir, self.settings.producer)
+        self.loader = Loader(
+            self.store, self.settings, lambda size: GreenList(self.sealer.key, size).green
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -12,12 +12,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vermilion import __version__
 from vermilion.errors import InputError, SealError
@@ -31,6 +34,7 @@ from vermilion.seal.order import About, Sealed, SealOptions
 from vermilion.seal.parameters import to_parameters
 from vermilion.seal.stamp import Stamped, Work, stamp
 from vermilion.seal.watermark.key import Key, derive
+from vermilion.seal.watermark.text import GreenList
 
 
 class Sealer:
@@ -67,6 +71,10 @@ class Sealer:
             return hmac.compare_digest(sign(message), signature)
 
         return Ledger.open(self.folder / "ledger", sign=sign, verify=is_good)
+
+    def greens(self, vocab_size: int) -> Callable[[Sequence[int]], NDArray[np.bool_]]:
+        """Which tokens are green in texts that a model of this vocabulary writes here."""
+        return GreenList(self.key, vocab_size).green
 
     def seal(
         self,

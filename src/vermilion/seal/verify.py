@@ -22,12 +22,16 @@ from vermilion.seal.marks import tells, text
 from vermilion.seal.media import pictures
 from vermilion.seal.originality import Prints
 from vermilion.seal.watermark import picture as picture_watermark
+from vermilion.seal.watermark import text as text_watermark
 from vermilion.seal.watermark.payload import Found
 
 What = Literal[
     "signature", "signer", "label", "source", "mark", "watermark", "ledger", "originality"
 ]
 State = Literal["good", "bad", "absent", "unknown"]
+
+Hidden = Callable[[str], text_watermark.Found | None]
+"""Looks for the watermark of a text that our engine wrote."""
 
 EXIT_CODES: Mapping[What, int] = {
     "signature": 10,
@@ -104,7 +108,7 @@ class Seen:
         prints: its fingerprints.
     """
 
-    watermark: Found | None
+    watermark: Found | text_watermark.Found | None
     why: str
     prints: Prints
 
@@ -117,7 +121,7 @@ def examine(
     authority: Authority,
     key: bytes,
     ledger: Ledger | None = None,
-    hidden: Callable[[str], Found | None] | None = None,
+    hidden: Hidden | None = None,
 ) -> Verdict:
     """Look at a file.
 
@@ -162,7 +166,10 @@ def examine(
 
 
 def look(
-    content: bytes, form: Format, key: bytes, hidden: Callable[[str], Found | None] | None = None
+    content: bytes,
+    form: Format,
+    key: bytes,
+    hidden: Hidden | None = None,
 ) -> Seen:
     """Decode a file once: its watermark and its fingerprints.
 
@@ -265,13 +272,18 @@ def _watermark(seen: Seen) -> Finding:
     found = seen.watermark
     if found is None:
         return Finding("watermark", "unknown", f"not looked for: {seen.why}")
-    facts = {"probability": found.probability, "asset_id": found.asset_id}
+    asset_id = found.asset_id if isinstance(found, Found) else None
+    facts = {"probability": found.probability, "asset_id": asset_id}
     if not found.present:
-        return Finding("watermark", "absent", "ours was not found in it", facts)
+        # Texts have one only where it was asked for.
+        state: State = "absent" if isinstance(found, Found) else "unknown"
+        return Finding("watermark", state, "ours was not found in it", facts)
     chance = f"chance gives this once in {1 / max(found.probability, 1e-300):.2g}"
-    if found.asset_id is None:
+    if not isinstance(found, Found):
+        return Finding("watermark", "good", f"ours, in its choice of words ({chance})", facts)
+    if asset_id is None:
         return Finding("watermark", "good", f"ours, its number cannot be read ({chance})", facts)
-    return Finding("watermark", "good", f"ours, of asset {found.asset_id} ({chance})", facts)
+    return Finding("watermark", "good", f"ours, of asset {asset_id} ({chance})", facts)
 
 
 def _ledger(matches: list[Match], digest: str) -> tuple[Finding, str]:
@@ -305,10 +317,12 @@ def _originality(matches: list[Match], known: str) -> Finding:
     return Finding("originality", "bad", words, facts)
 
 
-def _asset_id(credential: Credential, watermark: Found | None, ledger: str) -> str:
+def _asset_id(
+    credential: Credential, watermark: Found | text_watermark.Found | None, ledger: str
+) -> str:
     if credential.state == "ours":
         return credential.asset_id
-    if watermark is not None and watermark.present and watermark.asset_id is not None:
+    if isinstance(watermark, Found) and watermark.present and watermark.asset_id is not None:
         return watermark.asset_id
     return ledger
 
