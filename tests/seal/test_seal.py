@@ -1,0 +1,259 @@
+"""The line that every export passes: each kind sealed and read back, and nothing released that
+does not read back."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.seal import pictures_files, sound_files
+from vermilion.errors import InputError, SealError
+from vermilion.seal import carriers, seal, verify
+from vermilion.seal.claims import Parent
+from vermilion.seal.formats import FORMATS, format_of
+from vermilion.seal.labels import EDITED_WITH_AI, Label, Statement
+from vermilion.seal.order import About, SealOptions
+from vermilion.seal.seal import Sealer
+
+ABOUT = About(
+    asset_id="k3f9x2ab",
+    title="a test",
+    model="a-model",
+    licence="Apache-2.0",
+    prompt="a secret prompt",
+    recipe={"prompt": {"text": "a secret prompt", "seed": 7, "model": "a-model", "settings": {}}},
+)
+WORDS = {
+    "txt": "Fresh from the roaster.\n",
+    "md": "# Coffee\n\nFresh from the roaster.\n",
+    "html": "<html><body><p>Fresh from the roaster.</p></body></html>\n",
+    "json": '{"text": "Fresh from the roaster."}\n',
+}
+
+
+def texture(width: int = 256, height: int = 192) -> Image.Image:
+    """A picture with enough in it to hide something."""
+    noise = np.random.default_rng(3).normal(0, 40, (height // 4, width // 4, 3))
+    rough = Image.fromarray(np.clip(128 + noise, 0, 255).astype(np.uint8))
+    return rough.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def content(suffix: str) -> bytes:
+    """A small file of a kind."""
+    form = FORMATS[suffix]
+    if form.medium == "picture":
+        return pictures_files.saved(texture(), suffix)
+    if suffix == "svg":
+        return pictures_files.drawing()
+    if suffix == "pdf":
+        return pictures_files.document()
+    if form.medium == "sound":
+        return sound_files.sound(suffix, seconds=3.0)
+    if form.medium == "film":
+        return sound_files.film(suffix)
+    return WORDS[suffix].encode()
+
+
+@pytest.fixture
+def sealer(tmp_path: Path) -> Sealer:
+    return Sealer(tmp_path / "seal", producer="Example-Studio")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Sealer:
+    return Sealer(tmp_path_factory.mktemp("seal"), producer="Example-Studio")
+
+
+def found(sealer: Sealer, sealed: seal.Sealed, content: bytes | None = None) -> verify.Verdict:
+    return verify.examine(
+        sealed.content if content is None else content,
+        sealed.form,
+        sealed.sidecar,
+        authority=sealer.authority,
+        key=sealer.key,
+        ledger=sealer.ledger,
+    )
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_kind_is_sealed_and_reads_back(shared: Sealer, suffix: str) -> None:
+    sealed = shared.seal(content(suffix), FORMATS[suffix], ABOUT)
+    verdict = found(shared, sealed)
+    assert verdict.credential.state == "ours"
+    assert verdict.credential.asset_id == verdict.asset_id == "k3f9x2ab"
+    assert verdict.label == Label(content_producer="Example-Studio", produce_id="k3f9x2ab")
+    states = {finding.what: finding.state for finding in verdict.findings}
+    assert states["ledger"] == "good"
+    assert {state for what, state in states.items() if what != "watermark"} == {"good"}
+    if FORMATS[suffix].medium == "picture" and suffix != "gif":
+        assert states["watermark"] == "good"
+    assert (sealed.sidecar is None) == FORMATS[suffix].embeds
+    assert b"a secret prompt" not in sealed.content
+    assert "mark" in sealed.notes
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "svg", "wav", "mp4", "md", "pdf", "txt"])
+def test_public_files_say_how_they_were_made(shared: Sealer, suffix: str) -> None:
+    sealed = shared.seal(content(suffix), FORMATS[suffix], ABOUT, SealOptions(private=False))
+    verdict = found(shared, sealed)
+    assert verdict.credential.said.prompt == "a secret prompt"
+    if suffix != "txt":
+        assert verdict.statement.recipe["prompt"]["seed"] == 7
+
+
+def test_a_private_credential_holds_the_prompts_digest(sealer: Sealer) -> None:
+    verdict = found(sealer, sealer.seal(content("png"), FORMATS["png"], ABOUT))
+    assert verdict.credential.said.prompt is None
+    digest = hashlib.sha256(b"a secret prompt").hexdigest()
+    assert verdict.credential.said.prompt_digest == digest
+
+
+def test_what_does_not_read_back_is_not_released(
+    sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(content: bytes, form: object, statement: Statement) -> bytes:
+        return content
+
+    monkeypatch.setattr(carriers, "write", forgetful)
+    with pytest.raises(SealError, match="k3f9x2ab was not released.*label"):
+        sealer.seal(content("png"), FORMATS["png"], ABOUT)
+    assert sealer.ledger.audit().entries == 0
+
+
+def test_a_mark_is_left_out_with_a_reason_only(sealer: Sealer) -> None:
+    with pytest.raises(InputError, match="reason"):
+        SealOptions(mark=False)
+    options = SealOptions(mark=False, reason="the client adds the mark in print")
+    sealed = sealer.seal(WORDS["txt"].encode(), FORMATS["txt"], ABOUT, options)
+    assert b"AI-generated" not in sealed.content
+    (entry,) = [match.entry for match in sealer.ledger.find(asset_id="k3f9x2ab")]
+    assert entry.action == "opted-out"
+    assert entry.reason == "the client adds the mark in print"
+    assert found(sealer, sealed).exit_code == verify.EXIT_CODES["mark"]
+
+
+def test_licences_that_forbid_commercial_use_stop_it(sealer: Sealer) -> None:
+    options = SealOptions(commercial=True)
+    assert sealer.seal(content("png"), FORMATS["png"], ABOUT, options).content
+    for licence, words in (("CC-BY-NC-4.0", "forbids"), ("", "none is stated")):
+        about = About(asset_id="k3f9x2ab", model="a-model", licence=licence)
+        with pytest.raises(InputError, match=words):
+            sealer.seal(content("png"), FORMATS["png"], about, options)
+
+
+def test_marks_are_worded_in_the_contents_language(sealer: Sealer) -> None:
+    about = About(asset_id="k3f9x2ab", language="zh")
+    sealed = sealer.seal("雨后的第一杯咖啡。\n".encode(), FORMATS["txt"], about)
+    assert "AI生成" in sealed.content.decode()
+
+
+def test_a_label_of_others_stays_and_ours_says_who_spreads(sealer: Sealer) -> None:
+    theirs = Label(content_producer="Other-Studio", produce_id="99")
+    labelled = carriers.write(content("png"), FORMATS["png"], Statement(label=theirs))
+    about = About(
+        asset_id="k3f9x2ab",
+        edited=True,
+        producer=theirs,
+        sources=(Parent(content=labelled, form=FORMATS["png"], title="theirs.png"),),
+    )
+    verdict = found(sealer, sealer.seal(labelled, FORMATS["png"], about))
+    assert verdict.label is not None
+    assert verdict.label.content_producer == "Other-Studio"
+    assert verdict.label.content_propagator == "Example-Studio"
+    assert verdict.label.propagate_id == "k3f9x2ab"
+    assert verdict.statement.source_type == EDITED_WITH_AI
+    assert [one.title for one in verdict.credential.ingredients] == ["theirs.png"]
+
+
+def test_an_edits_history_is_a_chain(sealer: Sealer) -> None:
+    first = sealer.seal(content("png"), FORMATS["png"], ABOUT)
+    parent = Parent(content=first.content, form=first.form, title="first")
+    second = sealer.seal(
+        first.content,
+        first.form,
+        About(asset_id="m4f9x2ab", edited=True, sources=(parent,)),
+        target=format_of("jpg"),
+    )
+    (ingredient,) = found(sealer, second).credential.ingredients
+    assert ingredient.state == "ours"
+    assert ingredient.said.asset_id == "k3f9x2ab"
+
+
+def test_pictures_and_sounds_change_their_format_and_nothing_else_does(sealer: Sealer) -> None:
+    sealed = sealer.seal(content("wav"), FORMATS["wav"], ABOUT, target=FORMATS["mp3"])
+    assert sealed.form.suffix == "mp3"
+    assert found(sealer, sealed).credential.state == "ours"
+    for suffix, target in (("txt", "md"), ("png", "wav"), ("svg", "png")):
+        with pytest.raises(InputError, match=rf"\.{suffix} cannot be made a \.{target}"):
+            sealer.seal(content(suffix), FORMATS[suffix], ABOUT, target=FORMATS[target])
+
+
+def test_a_stripped_copy_is_found_by_watermark_and_ledger(sealer: Sealer) -> None:
+    sealed = sealer.seal(content("png"), FORMATS["png"], ABOUT)
+    with Image.open(io.BytesIO(sealed.content)) as image:
+        copy = pictures_files.saved(image.convert("RGB"), "jpg", quality=80)
+    verdict = verify.examine(
+        copy,
+        FORMATS["jpg"],
+        None,
+        authority=sealer.authority,
+        key=sealer.key,
+        ledger=sealer.ledger,
+    )
+    assert verdict.credential.state == "none"
+    assert verdict.asset_id == "k3f9x2ab"
+    watermark, ledger = verdict["watermark"], verdict["ledger"]
+    assert watermark is not None
+    assert watermark.facts["asset_id"] == "k3f9x2ab"
+    assert ledger is not None
+    assert ledger.facts["asset_id"] == "k3f9x2ab"
+    assert "lost its credential" in verdict.summary
+
+
+def test_a_changed_file_is_told_apart(sealer: Sealer) -> None:
+    sealed = sealer.seal(content("md"), FORMATS["md"], ABOUT)
+    edited = sealed.content.replace(b"Fresh", b"Stale")
+    verdict = found(sealer, sealed, edited)
+    assert verdict.credential.state == "invalid"
+    assert verdict.exit_code == verify.EXIT_CODES["signature"]
+
+
+def test_a_stranger_is_not_us(sealer: Sealer, tmp_path: Path) -> None:
+    forger = Sealer(tmp_path / "forger", producer="Example-Studio")
+    verdict = found(sealer, forger.seal(content("png"), FORMATS["png"], ABOUT))
+    assert verdict.credential.state == "unknown-signer"
+    assert verdict.exit_code == verify.EXIT_CODES["signer"]
+    watermark = verdict["watermark"]
+    assert watermark is not None
+    assert watermark.state == "absent"
+
+
+def test_nothing_says_nothing(sealer: Sealer) -> None:
+    verdict = verify.examine(
+        WORDS["txt"].encode(),
+        FORMATS["txt"],
+        None,
+        authority=sealer.authority,
+        key=sealer.key,
+        ledger=sealer.ledger,
+    )
+    assert verdict.exit_code == verify.EXIT_CODES["signature"]
+    assert "does not prove that a person did" in verdict.summary
+
+
+def test_many_are_sealed_side_by_side(sealer: Sealer) -> None:
+    orders = [
+        (content("png"), FORMATS["png"], About(asset_id=f"k3f9x2a{letter}")) for letter in "bcdf"
+    ]
+    sealed = sealer.seal_all(orders)
+    ids = [found(sealer, one).credential.asset_id for one in sealed]
+    assert ids == ["k3f9x2ab", "k3f9x2ac", "k3f9x2ad", "k3f9x2af"]
+    assert sealer.ledger.audit().entries == 4
+    assert sealer.ledger.audit().ok
+    assert json.dumps([dict(one.notes) for one in sealed])
