@@ -45,12 +45,15 @@ def write(content: bytes, statement: Statement) -> bytes:
         InputError: it is no MP3, or its tag is damaged.
     """
     tag = _parse(content)
+    values = tags.written(statement, whole=False)
+    if tag.end == 0 and not values:
+        return content
     kept = [
         f.raw
         for f in tag.frames
         if (pair := _user_text(tag, f)) is None or not tags.is_ours(pair[0])
     ]
-    added = [_frame(tag.version, *item) for item in tags.written(statement, whole=False).items()]
+    added = [_frame(tag.version, *item) for item in values.items()]
     body = b"".join((*kept, *added)) + bytes(_COMMON_PADDING)
     # Version 2.3 undoes unsynchronisation for the whole tag, and 2.4 frame by frame, where the
     # frames keep it. The extended header counts the tag as it was, and the footer repeats its size.
@@ -116,7 +119,8 @@ def _parse(content: bytes) -> _Tag:
     if end == 0:
         if not _begins_audio(content):
             raise InputError("file: it is no MP3 (neither an ID3 tag nor MPEG audio at its start)")
-        return _Tag(version=3, flags=0)
+        # A tag of version 1, at the end, is not looked at where there is one of version 2.
+        return _Tag(version=3, flags=0, frames=_frames(_of_version_1(content[-128:]), 3))
     version, flags = content[3], content[5]
     if version == 2 and flags & 0x40:
         raise InputError("file: its ID3 tag of version 2.2 is compressed, which nothing can read")
@@ -126,6 +130,27 @@ def _parse(content: bytes) -> _Tag:
     if flags & _EXTENDED and version > 2:
         body = body[_extended(body, version) :]
     return _Tag(version, flags, _frames(body, version), end)
+
+
+def _of_version_1(tail: bytes) -> bytes:
+    """A tag of version 1 (fields of fixed length) as frames of version 2.3, if there is one."""
+    if len(tail) < 128 or tail[:3] != b"TAG":
+        return b""
+    fields = {
+        b"TIT2": tail[3:33],
+        b"TPE1": tail[33:63],
+        b"TALB": tail[63:93],
+        b"TYER": tail[93:97],
+        b"TRCK": str(tail[126]).encode() if tail[125] == 0 and tail[126] else b"",
+        b"TCON": b"(%d)" % tail[127] if tail[127] < 255 else b"",
+    }
+    made = b""
+    for name, value in fields.items():
+        if text := value.split(b"\0")[0].rstrip():
+            made += name + struct.pack(">IHB", len(text) + 1, 0, 0) + text
+    if comment := tail[97 : 125 if tail[125] == 0 else 127].split(b"\0")[0].rstrip():
+        made += b"COMM" + struct.pack(">IHB4s", len(comment) + 5, 0, 0, b"XXX") + comment
+    return made
 
 
 def _extended(body: bytes, version: int) -> int:
