@@ -105,7 +105,7 @@ class Sealer:
         label = self._label(about)
         labelled = carriers.write(stamped.content, target, self._statement(label, about, options))
         signed = credentials.sign(
-            labelled, target, _claim(about, options), about.sources, self.authority
+            labelled, target, claim_of(about, options), about.sources, self.authority
         )
         verdict = verify.examine(
             signed.content, target, signed.sidecar, authority=self.authority, key=self.key
@@ -130,7 +130,7 @@ class Sealer:
         Raises:
             InputError: it is damaged.
         """
-        claim = _claim(about, SealOptions())
+        claim = claim_of(about, SealOptions())
         signed = credentials.sign(content, form, claim, about.sources, self.authority)
         return Parent(content=signed.content, form=form, title=claim.title, sidecar=signed.sidecar)
 
@@ -196,7 +196,8 @@ def _check_rights(about: About, options: SealOptions) -> None:
         )
 
 
-def _claim(about: About, options: SealOptions) -> Claim:
+def claim_of(about: About, options: SealOptions) -> Claim:
+    """What the credential says of an asset."""
     digest = hashlib.sha256(about.prompt.encode()).hexdigest() if about.prompt else ""
     return Claim(
         title=about.title or about.asset_id,
