@@ -8,9 +8,9 @@ only the key gives: they tell where the pattern lies. The others carry the paylo
 
 A resized picture has the same canonical size. After a crop the scale is unknown: it is searched,
 and for each scale one correlation by FFT tries all positions. The mask (how much a place can hide)
-is found again from the marked picture. A wave that already has the right sign gets less of the
-energy than one that has to be turned: informed embedding, in the manner of Malvar and Florencio
-(2003), with one-sided targets.
+is found again from the marked picture. A bit for which the host speaks already gets less of the
+energy than one against which it speaks: informed embedding, in the manner of Malvar and Florencio
+(2003), one level for each bit.
 
 H, W are rows and columns; T = 128 is the tile's side; N chips.
 """
@@ -36,13 +36,12 @@ Plane = NDArray[np.float32]
 
 TILE = 128
 SMALLEST = 16  # pixels of the shorter side: below, nothing is hidden
-_INNER, _OUTER = 6.0, 27.0  # waves per tile, between which the chips lie
+_INNER, _OUTER = 6.0, 34.0  # waves per tile, between which the chips lie
 _OFF_AXIS = 2  # waves closer to the axes are left out: lines of text and block edges lie there
 _SYNC = 1 / 3  # share of the waves that tell where the pattern lies
 _CALM = 0.55  # grey levels, root mean square, on flat areas
 _BUSY = 0.16  # share of the local detail that is added on busy areas
 _LOUDEST = 7.0  # grey levels, root mean square
-_HEAVIEST = 2.0  # times the usual energy that one wave may get
 _CLIP = 2.0  # times the usual size above which a wave's evidence does not grow
 _REPEATS = ((448.0, 4), (192.0, 2), (0.0, 1))  # from this geometric mean of the sides on
 _SEEN_AT = {4: (150.0, np.inf), 2: (90.0, 900.0), 1: (0.0, 400.0)}  # after resizing by 0.5 to 2
@@ -59,15 +58,12 @@ class _Waves:
     ring: NDArray[np.int64]  # (N,) waves of about one length have one number
     sync: NDArray[np.bool_]  # (N,)
     signs: NDArray[np.complex128]  # (N,) ±1 ± 1j; each part is a chip
-    bit: NDArray[np.int64]  # (2N',) the code's bit that each chip off the sync carries
+    group: NDArray[np.int64]  # (2N,) the code's bit that each chip carries; 216 for the sync
 
     def carrying(self, payload: int) -> NDArray[np.complex128]:
         """The signs with the payload's code on them."""
-        sent = self.signs.copy()
-        bits = code.encode(payload)[self.bit].astype(np.float64)
-        data = sent[~self.sync]
-        sent[~self.sync] = data.real * bits[::2] + 1j * data.imag * bits[1::2]
-        return sent
+        bits = np.append(code.encode(payload), 1).astype(np.float64)
+        return (self.signs.view(np.float64) * bits[self.group]).view(np.complex128)
 
 
 @lru_cache(maxsize=4)
@@ -84,10 +80,11 @@ def _waves(key: bytes) -> _Waves:
     sync = np.zeros(count, bool)
     sync[shuffled(ours, "sync", count)[: round(_SYNC * count)]] = True
     coins = signs(ours, "signs", 2 * count)
+    group = np.full((count, 2), code.CODE_BITS)
     chips = 2 * int((~sync).sum())
-    bit = shuffled(ours, "bits", chips) % code.CODE_BITS
+    group[~sync] = (shuffled(ours, "bits", chips) % code.CODE_BITS).reshape(-1, 2)
     ring = np.round((length - _INNER) / 2).astype(np.int64)
-    return _Waves(rows % TILE, columns, ring, sync, coins[::2] + 1j * coins[1::2], bit)
+    return _Waves(rows % TILE, columns, ring, sync, coins[::2] + 1j * coins[1::2], group.ravel())
 
 
 def embed(pixels: Pixels, payload: int, key: bytes, strength: float = 1.0) -> Pixels:
@@ -224,22 +221,24 @@ def _amounts(
 ) -> NDArray[np.complex128]:
     """How much of each wave to add, of mean square 1 in sum: more where the host disagrees.
 
-    Every chip shall reach one level in units of its ring's usual size; what it lacks is added, as
-    far as `_HEAVIEST` goes. The level follows by bisection from the energy there is.
+    The chips of one bit of the code, and those of the sync, are summed by the detector. Each such
+    sum shall reach one level in usual sizes; what it lacks is spread evenly over its chips. The
+    level follows by bisection from the energy there is.
     """
     usual = np.repeat(_usual(spectrum, waves), 2)
     wanted = sent.view(np.float64)
-    have = spectrum.view(np.float64) * wanted
-    most = _HEAVIEST / math.sqrt(len(wanted))
+    count = np.bincount(waves.group)
+    have = np.bincount(waves.group, spectrum.view(np.float64) * wanted / usual)
+    reach = np.bincount(waves.group, 1 / usual)
     low, high = 0.0, 20.0
-    for _ in range(24):
+    for _ in range(30):
         level = (low + high) / 2
-        lacking = np.clip(level * usual - have, 0.0, most)
-        if float(np.sum(lacking**2)) < 1.0:
+        lacking = np.maximum((level * count - have) / reach, 0.0)
+        if float(np.sum(lacking**2 * count)) < 1.0:
             low = level
         else:
             high = level
-    lacking = np.clip(high * usual - have, 0.0, most)
+    lacking = np.maximum((high * count - have) / reach, 0.0)[waves.group]
     lacking /= max(math.sqrt(float(np.sum(lacking**2))), 1e-9)
     return (lacking * wanted).view(np.complex128)
 
@@ -391,9 +390,8 @@ def _at(detail: Plane, place: _Place, waves: _Waves) -> _Reading:
 
 def _read(reading: _Reading, waves: _Waves, trials: int) -> Found:
     """The payload that a reading holds, and how probable it is by chance."""
-    data = reading.heard[~waves.sync].view(np.float64)
-    chips: NDArray[np.float64] = data * waves.signs[~waves.sync].view(np.float64)
-    sums = np.bincount(waves.bit, chips, code.CODE_BITS).astype(np.float64)
+    chips = reading.heard.view(np.float64) * waves.signs.view(np.float64)
+    sums = np.bincount(waves.group, chips)[: code.CODE_BITS].astype(np.float64)
     payload, confidence = code.decode(sums)
     asset_id = code.asset_id_of(payload)
     probability = code.evidence(reading.score, trials, asset_id)
