@@ -93,9 +93,9 @@ def rhythm(sample_rate: int) -> Wave:
 def _loudness(wave: Wave, sample_rate: int) -> float:
     """Level (RMS) of the parts that are heard: blocks within 20 dB of the loudest. 0: silence."""
     size = max(1, round(_BLOCK * sample_rate))
-    mono = wave.mean(axis=1, dtype=np.float64) if wave.size else np.zeros(0)
-    mono = np.pad(mono, (0, -len(mono) % size))
-    powers = (mono.reshape(-1, size) ** 2).mean(axis=1)  # (blocks,)
+    # Power is averaged over the channels: their sum would lose what differs between them.
+    power = (wave.astype(np.float64) ** 2).mean(axis=1) if wave.size else np.zeros(0)  # (S,)
+    powers = np.pad(power, (0, -len(power) % size)).reshape(-1, size).mean(axis=1)  # (blocks,)
     heard = powers[powers > powers.max(initial=0.0) / 100]
     return float(np.sqrt(heard.mean())) if heard.size else 0.0
 
