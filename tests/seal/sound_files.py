@@ -155,7 +155,9 @@ def run(program: str, *arguments: str, content: bytes, folder: Path, suffix: str
         pytest.skip(f"{program} is not installed")
     path = folder / f"file.{suffix}"
     path.write_bytes(content)
-    done = subprocess.run([program, *arguments, str(path)], capture_output=True, check=False)
+    done = subprocess.run(
+        [program, *arguments, str(path)], stdin=subprocess.DEVNULL, capture_output=True
+    )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return done.stdout.decode()
 
