@@ -131,7 +131,7 @@ def test_contrast_on_any_ground(ground: str) -> None:
         left, top, right, bottom = letters(pixels) if ground != "white" else (0, 0, 0, 0)
         if ground == "white":
             left, top, right, bottom = (
-                round(v * 12) for v in draw(svg.encode(), "AI生成").mark.box
+                round(v * 10) for v in draw(svg.encode(), "AI生成").mark.box
             )
         part = np.asarray(image)[top:bottom, left:right, :3]
         light = luminance(part)
