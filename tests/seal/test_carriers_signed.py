@@ -20,16 +20,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority.open(folder)
 
 
-def pages() -> bytes:
-    """A TIFF of three pages."""
-    more = [files.image(seed=seed) for seed in (1, 2)]
-    return files.saved(files.image(), "tiff", save_all=True, append_images=more)
-
-
 CASES = [
     *(pytest.param(suffix, files.small, id=suffix) for suffix in ALL),
     *(pytest.param(suffix, files.animated, id=f"{suffix}-frames") for suffix in ANIMATED),
-    pytest.param("tiff", lambda _: pages(), id="tiff-pages"),
 ]
 
 

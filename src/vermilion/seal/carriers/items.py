@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vermilion.errors import InputError
+from vermilion.seal.carriers.isobmff import Box, box, boxes
 
 EXIF = b"Exif"
 XMP = b"mime"
@@ -23,16 +24,6 @@ _RDF = b"application/rdf+xml"
 _CONTAINERS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
 _HANDLED = (b"iloc", b"iinf", b"iref")
 LARGEST = 16 << 20  # bytes of an item that is read
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A box: its name, and where it begins, its inside begins, and it ends."""
-
-    name: bytes
-    start: int
-    inside: int
-    end: int
 
 
 @dataclass(slots=True)
@@ -59,34 +50,6 @@ def damaged() -> InputError:
     return InputError("AVIF: the file is damaged or ends early")
 
 
-def boxes(content: bytes, start: int, end: int) -> Iterator[Box]:
-    """The boxes between two positions.
-
-    Raises:
-        InputError: they do not fit.
-    """
-    while start < end:
-        if start + 8 > end:
-            raise damaged()
-        size, name = struct.unpack_from(">I4s", content, start)
-        inside = start + 8
-        if size == 1:
-            if start + 16 > end:
-                raise damaged()
-            (size,) = struct.unpack_from(">Q", content, inside)
-            inside += 8
-        stop = end if size == 0 else start + size
-        if stop > end or stop < inside:
-            raise damaged()
-        yield Box(name, start, inside, stop)
-        start = stop
-
-
-def box(name: bytes, inside: bytes) -> bytes:
-    """A box as it is written."""
-    return struct.pack(">I4s", len(inside) + 8, name) + inside
-
-
 class _Reader:
     """Reads whole numbers one after another, within a box."""
 
@@ -110,18 +73,15 @@ class Meta:
         Raises:
             InputError: there is none, or it is damaged.
         """
+        if content[4:8] != b"ftyp":
+            raise InputError("AVIF: the file is no AVIF")
         self.content = content
-        self.top = list(boxes(content, 0, len(content)))
-        found = [b for b in self.top if b.name == b"meta"]
-        if (
-            not self.top
-            or self.top[0].name != b"ftyp"
-            or not found
-            or found[0].inside + 4 > found[0].end
-        ):
-            raise InputError("AVIF: the file is no AVIF, or ends early")
+        self.top = list(boxes(content))
+        found = [part for part in self.top if part.name == b"meta" and part.body + 4 <= part.end]
+        if not found or self.top[-1].end != len(content):
+            raise damaged()
         self.box = found[0]
-        self.parts = list(boxes(content, self.box.inside + 4, self.box.end))
+        self.parts = list(boxes(content, self.box.body + 4, self.box.end))
         self.version, self.places = self._iloc()
         self.infos = {info.item: info for info in self._iinf()}
 
@@ -134,7 +94,7 @@ class Meta:
         part = self.part(name)
         if part is None:
             return None
-        reader = _Reader(self.content, part.inside, part.end)
+        reader = _Reader(self.content, part.body, part.end)
         version = reader.number(1)
         reader.number(3)
         return version, reader
@@ -169,7 +129,7 @@ class Meta:
         version, reader = found
         reader.number(4 if version else 2)
         for part in boxes(self.content, reader.here, reader.end):
-            inside = _Reader(self.content, part.inside, part.end)
+            inside = _Reader(self.content, part.body, part.end)
             kind_version = inside.number(1)
             inside.number(3)
             item = inside.number(4 if kind_version == 3 else 2)
@@ -209,7 +169,7 @@ class Meta:
         start, end = 0, len(self.content)
         if place.method == 1:
             inner = self.part(b"idat")
-            start, end = (inner.inside, inner.end) if inner is not None else (0, 0)
+            start, end = (inner.body, inner.end) if inner is not None else (0, 0)
         if place.method > 1 or place.reference:
             raise InputError("AVIF: the label's item lies in another item or file")
         found = []
@@ -254,7 +214,7 @@ class Meta:
         for start, end in dead:
             body[start:end] = bytes(end - start)
         end = self._tail(dead)
-        if end == len(body) and self.top[-1].end == end:
+        if end == len(body):
             self._close(body)
         data = b"".join(new.values())
         gone = {item for kind, item in old.items() if item is not None and not new[kind]}
@@ -286,7 +246,7 @@ class Meta:
         """Where the file ends without a last mdat in which nothing is left."""
         last = self.top[-1]
         if last.name == b"mdat":
-            here = last.inside
+            here = last.body
             for start, end in sorted(dead):
                 here = end if start == here else here
             if here == last.end and dead:
@@ -330,7 +290,7 @@ class Meta:
                 parts.append(bytes(body[part.start : part.end]))
         if any(self.part(name) is None for name in _HANDLED[:2]):
             raise damaged()
-        return box(b"meta", self.content[self.box.inside : self.box.inside + 4] + b"".join(parts))
+        return box(b"meta", self.content[self.box.body : self.box.body + 4] + b"".join(parts))
 
     def _moved(self, place: Place, grown: int) -> Place:
         if place.method or place.reference:
@@ -379,7 +339,7 @@ class Meta:
             version, reader = found
             width = 4 if version else 2
             for part in boxes(self.content, reader.here, reader.end):
-                item = _Reader(self.content, part.inside, part.end).number(width)
+                item = _Reader(self.content, part.body, part.end).number(width)
                 if item not in gone:
                     rows.append(self.content[part.start : part.end])
         width = 4 if version else 2
@@ -396,10 +356,10 @@ class Meta:
         while tables:
             table = tables.pop()
             if table.name in _CONTAINERS:
-                tables += boxes(self.content, table.inside, table.end)
+                tables += boxes(self.content, table.body, table.end)
             elif table.name in (b"stco", b"co64"):
                 width = 4 if table.name == b"stco" else 8
-                reader = _Reader(self.content, table.inside + 4, table.end)
+                reader = _Reader(self.content, table.body + 4, table.end)
                 for _ in range(reader.number(4)):
                     here = reader.here
                     offset = reader.number(width)
