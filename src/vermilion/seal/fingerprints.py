@@ -50,7 +50,13 @@ def phash(pixels: NDArray[np.uint8]) -> int:
     Raises:
         InputError: it is no such array.
     """
-    if pixels.dtype != np.uint8 or pixels.size == 0 or pixels.shape[2:] not in ((), (3,), (4,)):
+    deep = pixels.shape[2:]
+    if (
+        pixels.dtype != np.uint8
+        or pixels.size == 0
+        or pixels.ndim < 2
+        or deep not in ((), (3,), (4,))
+    ):
         raise InputError("pixels: has to be a uint8 array, (H, W), (H, W, 3) or (H, W, 4)")
     picture = Image.fromarray(pixels)
     if picture.mode == "RGBA":

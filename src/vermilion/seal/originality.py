@@ -117,12 +117,20 @@ class Index:
             count: how many to find at most.
             within: nothing that is further away, as the measures count it.
             but: names to pass over, such as a thing's own and its parents'.
+
+        Raises:
+            InputError: a vector has another length than those of the index.
         """
         found: list[Near] = []
         for measure, row in _rows(prints):
             column = self._columns.get(measure)
             if column is None:
                 continue
+            if len(row) != column.rows.shape[1]:
+                raise InputError(
+                    f"prints: the {measure} has {len(row)} numbers and the index"
+                    f" {column.rows.shape[1]} each; use the same eye for both"
+                )
             distances = _distances(measure, column.rows, row)  # (N,)
             if within is not None:
                 places = np.flatnonzero(distances <= within)
