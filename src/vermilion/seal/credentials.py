@@ -117,13 +117,13 @@ def read(
         opened = _open(content, form, sidecar, authority)
     except c2pa.C2paError.ManifestNotFound:
         return Credential(state="none")
-    except c2pa.C2paError.RemoteManifest as error:
-        return Credential(
-            state="none",
-            problems=(f"Its credential lies on the network and is not fetched: {_cause(error)}.",),
-            codes=("manifest.inaccessible",),
-        )
     except c2pa.C2paError as error:
+        if str(error).startswith("Remote"):
+            return Credential(
+                state="none",
+                problems=(f"Its credential is on the network, not in it: {_cause(error)}.",),
+                codes=("manifest.inaccessible",),
+            )
         return Credential(
             state="invalid",
             problems=(f"The file or its credential is damaged: {_cause(error)}.",),
