@@ -76,6 +76,8 @@ def _walk(content: bytes) -> tuple[list[_Chunk], int]:
         raise InputError("file: it is no WAV (it does not begin with RIFF and WAVE)")
     (size,) = struct.unpack_from("<I", content, 4)
     end = len(content) if size in (0, _UNKNOWN) else min(8 + size, len(content))
+    if size != _UNKNOWN and 8 + size > len(content) + 1:
+        raise InputError("file: the WAV is shorter than it says, it was cut off")
     chunks, at, samples = list[_Chunk](), 12, _UNKNOWN
     while at + 8 <= end:
         name = content[at : at + 4]
