@@ -77,35 +77,10 @@ def lm(
         _show_needs(needs, as_json)
         return
     with _watching(quiet, as_json) as (watch, on_tokens):
-        trained = vm.train_lm(
-            data,
-            name=name,
-            settings=given,
-            licence=licence,
-            out=folder,
-            watch=watch,
-            on_tokens=on_tokens,
-            **order,
-        )
-    outcome = trained.run.outcome
-    if as_json:
-        print_json({"name": trained.name, "folder": trained.run.folder, **asdict(outcome)})
-    elif outcome.state == "stopped":
-        err.print(
-            f"stopped after step {outcome.step}, which is saved;"
-            " the same command goes on from there",
-            markup=False,
-        )
-    elif trained.card is not None:
-        card = trained.card
-        heard = "" if outcome.best is None else f", validation loss {outcome.best:.4f}"
-        out.print(
-            f"{card.name} is ready: {human_size(card.size)}{heard};"
-            f' vermilion write "…" --model {card.name}',
-            markup=False,
-            soft_wrap=True,
-        )
-    if outcome.state == "stopped":
+        order |= {"name": name, "licence": licence, "out": folder, "watch": watch}
+        trained = vm.train_lm(data, settings=given, on_tokens=on_tokens, **order)
+    _show_outcome(trained, as_json)
+    if trained.run.outcome.state == "stopped":
         raise typer.Exit(STOPPED)
 
 
@@ -122,6 +97,27 @@ def settings(as_json: AsJson = False) -> None:
     for row in rows:
         table.add_row(*map(escape, row))
     out.print(table)
+
+
+def _show_outcome(trained: Any, as_json: bool) -> None:
+    """How a run ended, and what to do next."""
+    outcome, card = trained.run.outcome, trained.card
+    if as_json:
+        print_json({"name": trained.name, "folder": trained.run.folder, **asdict(outcome)})
+    elif outcome.state == "stopped":
+        err.print(
+            f"stopped after step {outcome.step}, which is saved;"
+            " the same command goes on from there",
+            markup=False,
+        )
+    elif card is not None:
+        heard = "" if outcome.best is None else f", validation loss {outcome.best:.4f}"
+        out.print(
+            f"{card.name} is ready: {human_size(card.size)}{heard};"
+            f' vermilion write "…" --model {card.name}',
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _show_needs(needs: Any, as_json: bool) -> None:

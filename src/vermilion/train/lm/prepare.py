@@ -114,63 +114,17 @@ def prepare(
         ModelError: the base is broken.
     """
     data_sha256 = documents.sha256_of(request.data)
-    chat = _is_chat(request)
-    if request.base is None:
-        tokenizer, net = _new_tokenizer(request, cache, data_sha256, chat), None
-    else:
-        net, tokenizer = io.load(request.base.path)
-        if chat and tokenizer.chat_template is None:
-            raise InputError(
-                f"data: {request.data} holds conversations and {request.base.name} has no chat"
-                " template; choose another model, or train on a text field with --field"
-            )
-    fingerprint = _sha256(tokenizer.fast.to_str(), tokenizer.chat_template)
-    vocab_size = tokenizer.fast.get_vocab_size()
-    corpus = request.corpus
-    key = _sha256(data_sha256, request.field, fingerprint, corpus.validation, corpus.split)
-    folder = cache / "tokens" / key[:32]
-    header = pack(
-        documents.read(request.data, request.field),
-        lambda pieces: encode(tokenizer, pieces),
-        folder,
-        key=key,
-        vocab_size=vocab_size,
-        validation=corpus.validation,
-        split=corpus.split,
-        on_tokens=on_tokens,
-    )
+    net, tokenizer = _base(request) if request.base is not None else (None, None)
+    if tokenizer is None:
+        tokenizer = _new_tokenizer(request, cache, data_sha256)
+    folder, header = _packed(request, tokenizer, cache, data_sha256, on_tokens)
     tokens = Tokens(folder, "train", header)
     held = Tokens(folder, "validation", header) if header.validation_tokens > 1 else None
     if net is None:
         net = _new_net(request, tokenizer)
-    else:
-        net.train().requires_grad_(requires_grad=True)
     net = _with_dropout(net, request.tuning.dropout)
     _adapt(net, request)
-    length = request.tuning.context or net.config.max_position_embeddings
-    training = request.training
-    if request.base is not None:  # published models hold more than a small text or memory does
-        length = request.tuning.context or max(1, min(length, BASE_CONTEXT, len(tokens) - 1))
-        part = training.micro_batch or max(1, BASE_TOKENS // length)
-        training = replace(training, micro_batch=min(part, training.batch_size))
-    training = settled(training, len(tokens), length)
-    config = {
-        "format": 1,
-        "family": "lm",
-        "model": to_transformers(net.config) if request.base is None else None,
-        "base": None if request.base is None else {"sha256": request.base.sha256},
-        "data": {
-            "sha256": data_sha256,
-            "field": request.field,
-            "tokenizer": request.tokenizer if request.base is None else "base",
-            "tokenizer_sha256": fingerprint,
-            **asdict(corpus),
-        },
-        "tuning": asdict(replace(request.tuning, context=length)),
-        "training": asdict(training),
-    }
-    if request.adapters is not None:
-        config["lora"] = asdict(request.adapters)
+    length, training = _paced(request, net.config, len(tokens))
     return Prepared(
         net=net,
         tokenizer=tokenizer,
@@ -179,8 +133,89 @@ def prepare(
         header=header,
         length=length,
         training=training,
-        config=config,
+        config=_resolved(request, net.config, tokenizer, data_sha256, length, training),
     )
+
+
+def _base(request: Request) -> tuple[LM, Tokenizer]:
+    """The model that is trained on, all its weights free, and its tokenizer."""
+    base = request.base
+    assert base is not None  # noqa: S101 - for the type
+    net, tokenizer = io.load(base.path)
+    if tokenizer.chat_template is None and _is_chat(request):
+        raise InputError(
+            f"data: {request.data} holds conversations and {base.name} has no chat"
+            " template; choose another model, or train on a text field with --field"
+        )
+    return net.train().requires_grad_(requires_grad=True), tokenizer
+
+
+def _packed(
+    request: Request,
+    tokenizer: Tokenizer,
+    cache: Path,
+    data_sha256: str,
+    on_tokens: Callable[[int], None] | None,
+) -> tuple[Path, Header]:
+    """The folder of the token files, made once, and their header."""
+    corpus = request.corpus
+    parts = (request.field, _fingerprint(tokenizer), corpus.validation, corpus.split)
+    key = _sha256(data_sha256, *parts)
+    folder = cache / "tokens" / key[:32]
+    header = pack(
+        documents.read(request.data, request.field),
+        lambda pieces: encode(tokenizer, pieces),
+        folder,
+        key=key,
+        vocab_size=tokenizer.fast.get_vocab_size(),
+        validation=corpus.validation,
+        split=corpus.split,
+        on_tokens=on_tokens,
+    )
+    return folder, header
+
+
+def _paced(request: Request, config: LMConfig, tokens: int) -> tuple[int, Training]:
+    """Tokens of a window, and the training with its steps and parts worked out."""
+    training = request.training
+    length = request.tuning.context or config.max_position_embeddings
+    if request.base is not None:  # published models hold more than a small text or memory does
+        length = request.tuning.context or max(1, min(length, BASE_CONTEXT, tokens - 1))
+        part = training.micro_batch or max(1, BASE_TOKENS // length)
+        training = replace(training, micro_batch=min(part, training.batch_size))
+    return length, settled(training, tokens, length)
+
+
+def _resolved(
+    request: Request,
+    config: LMConfig,
+    tokenizer: Tokenizer,
+    data_sha256: str,
+    length: int,
+    training: Training,
+) -> dict[str, Any]:
+    """All that bears on the weights, as JSON values."""
+    base = request.base
+    found = {
+        "format": 1,
+        "family": "lm",
+        "model": to_transformers(config) if base is None else None,
+        "base": None if base is None else {"sha256": base.sha256},
+        "data": {
+            "sha256": data_sha256,
+            "field": request.field,
+            "tokenizer": request.tokenizer if base is None else "base",
+            "tokenizer_sha256": _fingerprint(tokenizer),
+            **asdict(request.corpus),
+        },
+        "tuning": asdict(replace(request.tuning, context=length)),
+        "training": asdict(training),
+    }
+    return found if request.adapters is None else found | {"lora": asdict(request.adapters)}
+
+
+def _fingerprint(tokenizer: Tokenizer) -> str:
+    return _sha256(tokenizer.fast.to_str(), tokenizer.chat_template)
 
 
 def settled(training: Training, tokens: int, length: int) -> Training:
@@ -243,8 +278,9 @@ def _texts(request: Request) -> Iterator[str]:
             yield message["content"]
 
 
-def _new_tokenizer(request: Request, cache: Path, data_sha256: str, chat: bool) -> Tokenizer:
+def _new_tokenizer(request: Request, cache: Path, data_sha256: str) -> Tokenizer:
     """A tokenizer of the data, trained once."""
+    chat = _is_chat(request)
     size = request.corpus.vocab_size if request.tokenizer == "bpe" else 0
     key = _sha256("1", data_sha256, request.field, request.tokenizer, size, chat)
     folder = cache / "tokenizers" / key[:32]
