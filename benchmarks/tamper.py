@@ -69,8 +69,9 @@ def main() -> None:
                 f" | {states['unknown-signer']} | {len(missed)} | {spent:.1f} |",
                 flush=True,
             )
+            inside = signing.outside(signed.content, FORMATS[suffix]) if not signed.sidecar else []
             if missed:
-                print(f"  {suffix}: {missed}", file=sys.stderr)
+                print(f"  {suffix}: {missed}; outside the hash: {inside}", file=sys.stderr)
 
 
 if __name__ == "__main__":
