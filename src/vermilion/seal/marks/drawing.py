@@ -27,7 +27,7 @@ LARGEST = 32_000_000  # bytes
 DEEPEST = 256  # elements within elements
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _OPACITY = 0.72
-CONTRAST = 6.9  # of the words against the plate on white, where it is lowest
+CONTRAST = 7.7  # of the words against the plate on white, where it is lowest
 # What a style sheet of the drawing must not change.
 _GUARD = "display:inline;visibility:visible;opacity:1;filter:none;clip-path:none;mask:none"
 _PIXELS = {
