@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from vermilion.errors import InputError, MissingExtraError, ModelError
+from vermilion.seal import formats
+from vermilion.seal.media import sounds
 
 try:
     import pyloudnorm
-    import soundfile
     from scipy import ndimage, signal
 except ImportError:
     raise MissingExtraError("sound", "speech") from None
 
 Waveform = NDArray[np.float32]
 
-FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    "wav": ("audio/wav", {"format": "WAV", "subtype": "PCM_16"}),
-    "flac": ("audio/flac", {"format": "FLAC", "subtype": "PCM_16"}),
-    "mp3": ("audio/mpeg", {"format": "MP3", "compression_level": 0.25}),
-}
+FORMATS = {suffix: formats.FORMATS[suffix] for suffix in ("wav", "flac", "mp3")}
 CEILING = 10 ** (-1 / 20)  # -1 dBFS, above which nothing rises
 _SHORTEST = 0.4  # seconds: one gating block of BS.1770
 
@@ -84,10 +78,8 @@ def encode(wave: Waveform, sample_rate: int, suffix: str) -> tuple[bytes, str]:
     """
     if suffix not in FORMATS:
         raise InputError(f"out: .{suffix} is no sound format that is known; use {_known()}")
-    media_type, options = FORMATS[suffix]
-    buffer = io.BytesIO()
-    soundfile.write(buffer, wave, sample_rate, **options)
-    return buffer.getvalue(), media_type
+    form = FORMATS[suffix]
+    return sounds.encode(sounds.Sound(wave[:, None], sample_rate), form), form.media_type
 
 
 def decode(content: bytes) -> tuple[Waveform, int]:
@@ -97,11 +89,12 @@ def decode(content: bytes) -> tuple[Waveform, int]:
         ModelError: the bytes are no sound that can be read.
     """
     try:
-        wave, sample_rate = soundfile.read(io.BytesIO(content), dtype="float32")
-    except soundfile.LibsndfileError as error:
-        raise ModelError(f"the sound cannot be read: {error}") from None
-    mono: Any = wave if wave.ndim == 1 else wave.mean(axis=1)
-    return mono, int(sample_rate)
+        # What libsndfile reads, it knows by its first bytes.
+        sound = sounds.decode(content, FORMATS["wav"])
+    except InputError as error:
+        raise ModelError(str(error).removeprefix("file: ")) from None
+    mono: Waveform = sound.wave[:, 0] if sound.wave.shape[1] == 1 else sound.wave.mean(axis=1)
+    return mono, sound.sample_rate
 
 
 def convert(content: bytes, suffix: str) -> tuple[bytes, str]:
