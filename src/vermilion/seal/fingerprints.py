@@ -26,7 +26,7 @@ _DCT = np.cos(np.pi * np.arange(_LOW)[:, None] * (2 * np.arange(_SIDE) + 1) / (2
 _TIMES, _BANDS = 65, 9
 _LOWEST, _HIGHEST = 150.0, 3500.0  # Hz; what MP3 at 64 kbit/s and a telephone keep
 _FRAME_SECONDS = 0.064
-_SILENCE = 10 ** (-40 / 20)  # of the loudest frame
+_SILENCE = 10 ** (-28 / 20)  # of the loudest frame, so that some noise does not count
 
 # A text: 128 permutations give Jaccard's similarity with a standard error of at most 0.044.
 _PERMUTATIONS = 128
@@ -92,8 +92,8 @@ def soundprint(wave: NDArray[np.float32], sample_rate: int) -> bytes:
     size = int(_FRAME_SECONDS * sample_rate)
     if sample_rate < 8000 or len(mono) < 0.2 * sample_rate:
         raise InputError("wave: has to be at least 0.2 s long, at 8000 Hz or more")
-    power = _band_powers(_loud(np.asarray(mono, np.float64), size), sample_rate, size)
-    slope = np.diff(np.log(power + 1e-9 * power.max() + 1e-30), axis=1)  # (times, bands - 1)
+    power = _band_powers(_loud(np.asarray(mono, np.float64), size // 4), sample_rate, size)
+    slope = np.diff(np.log(power + 1e-5 * power.max() + 1e-30), axis=1)  # (times, bands - 1)
     return np.packbits(np.diff(slope, axis=0) > 0).tobytes()
 
 
@@ -120,7 +120,8 @@ def _band_powers(mono: NDArray[np.float64], sample_rate: int, size: int) -> NDAr
     frequency = np.fft.rfftfreq(2 * size, 1 / sample_rate)
     limits = np.searchsorted(frequency, np.geomspace(_LOWEST, _HIGHEST, _BANDS + 1))
     # Frames overlap, and what lies between two times is averaged: a small shift changes little.
-    step = max(1, min(size // 2, (len(mono) - 1) // (2 * _TIMES)))
+    # Of a long sound, twelve frames a time are enough.
+    step = max(1, min(size // 2, len(mono) // (2 * _TIMES)), len(mono) // (12 * _TIMES))
     padded = np.pad(mono, size)
     frames = np.lib.stride_tricks.sliding_window_view(padded, 2 * size)[::step]
     place = np.minimum(np.arange(len(frames)) * _TIMES // len(frames), _TIMES - 1)
