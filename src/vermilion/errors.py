@@ -21,6 +21,10 @@ class InputError(VermilionError):
     http_status = 422
 
 
+class RefusedError(InputError):
+    """A prompt or a result breaks a safety rule that refuses; nothing is made or kept of it."""
+
+
 class NotFoundError(InputError):
     """A model, an asset, a recipe or a file of that name does not exist."""
 

@@ -45,6 +45,7 @@ def generate(
     seed: int,
     on_piece: OnPiece | None = None,
     on_round: Callable[[int, int], None] | None = None,
+    faults: Callable[[str], tuple[str, ...]] = lambda text: (),
 ) -> list[Chosen]:
     """One sample for each prompt.
 
@@ -62,6 +63,7 @@ def generate(
         seed: of the whole set.
         on_piece: called as in `Engine.generate`.
         on_round: called with the number of the round and how many samples it draws.
+        faults: what else is wrong with a text, in words, such as a safety rule that it breaks.
     """
     step, craft = planned.step, planned.craft
     best: dict[int, Chosen] = {}
@@ -84,7 +86,10 @@ def generate(
             taken = [craft.text(other.sample) for other in others]
             here = replace(scene, prompt=prompts[n].text, taken=taken)
             drawn = [s for (of, _), s in zip(draws, samples, strict=True) if of == n and s]
-            rated = [Chosen(s, tuple(craft.failures(s, step.checks, here)), 0) for s in drawn]
+            rated = [
+                Chosen(s, (*craft.failures(s, step.checks, here), *faults(craft.text(s))), 0)
+                for s in drawn
+            ]
             if n in best:
                 rated.append(best[n])
             winner = max(rated, key=lambda c: (-len(c.failures), *_rank(c.sample, craft)))

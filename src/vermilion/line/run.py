@@ -7,27 +7,24 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vermilion.errors import InputError
 from vermilion.library import Library
 from vermilion.line import recipe as recipes
 from vermilion.line.brief import language_of, read_brief
-from vermilion.line.checks import Scene
-from vermilion.line.finished import FinishedSet, Item, Watcher
-from vermilion.line.generate import generate
-from vermilion.line.keep import keep, slug
+from vermilion.line.finished import FinishedSet, Watcher
+from vermilion.line.guard import Guard
+from vermilion.line.keep import slug
 from vermilion.line.languages import require_language
 from vermilion.line.output import OutputFolder, free_folder
-from vermilion.line.plan import PlannedStep, Result, plan, prompts
+from vermilion.line.plan import plan
 from vermilion.line.release import seal, write_sealed
 from vermilion.line.single import (
     check_order,
@@ -37,6 +34,7 @@ from vermilion.line.single import (
     make_one_kind,
 )
 from vermilion.line.single import remake as remake_asset
+from vermilion.line.work import SetWork
 from vermilion.runtime.engines import Engine, OnPiece
 from vermilion.runtime.loader import Loader
 from vermilion.runtime.store import Store
@@ -44,7 +42,7 @@ from vermilion.seal.order import SealOptions
 from vermilion.seal.seal import Sealer
 from vermilion.seal.watermark.text import GreenList
 from vermilion.settings import Settings, get_settings
-from vermilion.types import SMALL_MODEL, Asset, Brief, Recipe
+from vermilion.types import Asset, Brief, Recipe
 
 
 class Line:
@@ -60,6 +58,7 @@ class Line:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = get_settings() if settings is None else settings
         self.store = Store(self.settings.models_dir)
+        self.guard = Guard(self.settings)
         self.library = Library.open(self.settings.library_dir)
         self.sealer = Sealer(self.settings.seal_dir, self.settings.producer)
         self.loader = Loader(
@@ -118,6 +117,7 @@ class Line:
         wanted = read_brief(brief, stdin)
         if isinstance(recipe, str):
             wanted = replace(wanted, recipe=recipe)
+        found = self.guard.brief(wanted)
         seed = choose_seed(wanted.seed if seed is None else seed)
         wanted = replace(wanted, seed=seed)
         followed = recipe if isinstance(recipe, Recipe) else recipes.choose(wanted)
@@ -128,109 +128,20 @@ class Line:
             out = free_folder(out_parent, slug(wanted.subject.partition(",")[0]))
         folder = None if out is None else OutputFolder(Path(out), overwrite=overwrite)
         watcher.planned([planned.step.name for planned in steps])
-        set_id = secrets.token_hex(4)
-        results: dict[str, Result] = {}
-        items: list[Item] = []
+        work = SetWork(self, wanted, followed.name, found, folder, options, watcher)
         for planned in steps:
-            made = self._make_step(
-                planned,
-                wanted,
-                followed.name,
-                results,
-                items,
-                set_id,
-                seed,
-                lambda asset, of: self._release(folder, asset, of, options),
-                watcher,
-            )
-            results[planned.step.name] = made
+            work.make(planned)
         finished = FinishedSet(
-            id=set_id,
+            id=work.id,
             brief=wanted,
             recipe=followed.name,
             folder=None if folder is None else folder.path,
-            items=tuple(items),
+            items=tuple(work.items),
             seconds=time.perf_counter() - started,
         )
         if folder is not None:
             folder.finish(finished.to_json())
         return finished
-
-    def _make_step(
-        self,
-        planned: PlannedStep,
-        brief: Brief,
-        recipe: str,
-        results: Mapping[str, Result],
-        items: list[Item],
-        set_id: str,
-        seed: int,
-        release: Callable[[Asset, int], Path | None],
-        watcher: Watcher,
-    ) -> Result:
-        """Make and keep what one step asks for; adds to `items`."""
-        step = planned.step
-        if planned.model not in self.loader:
-            watcher.opening(planned.model)
-        card, engine = self.loader.open(planned.model)
-        small = engine.parameters < SMALL_MODEL
-        if small:
-            _require(planned, brief)
-        asked = prompts(planned, brief, results, seed, small=small)
-        watcher.step(step.name, step.kind, len(asked))
-        started = time.perf_counter()
-        chosen = generate(
-            engine,
-            planned,
-            asked,
-            Scene(
-                brief=brief,
-                language=language_of(brief),
-                earlier=[text for need in step.needs for text in results[need].texts],
-            ),
-            seed,
-            on_piece=watcher.piece,
-            on_round=watcher.round,
-        )
-        seconds = (time.perf_counter() - started) / max(len(chosen), 1)
-        parents = [item.asset.id for item in items if item.asset.step in step.needs]
-        origin = {"recipe": recipe, "brief": asdict(brief)}
-        for index, best in enumerate(chosen):
-            asset = keep(
-                self.library,
-                best.sample,
-                planned.craft,
-                card,
-                engine,
-                notes=best.notes(seconds),
-                origin=origin,
-                parents=parents,
-                set_id=set_id,
-                step=step.name,
-                index=index,
-            )
-            item = Item(
-                asset=asset,
-                file=release(asset, len(chosen)),
-                seconds=seconds,
-                failures=best.failures,
-                draws=best.draws,
-            )
-            items.append(item)
-            watcher.kept(item)
-        watcher.done(step.name)
-        return Result(
-            texts=tuple(planned.craft.text(best.sample) for best in chosen),
-            data=chosen[0].sample.data if chosen else None,
-        )
-
-    def _release(
-        self, folder: OutputFolder | None, asset: Asset, of: int, options: SealOptions | None
-    ) -> Path | None:
-        """Write an asset's sealed file into the set's folder, if there is one."""
-        if folder is None:
-            return None
-        return folder.add(asset, seal(self.library, self.sealer, asset, options), of)
 
     def write(
         self,
@@ -280,6 +191,7 @@ class Line:
         return make_one_kind(
             self.library,
             self.loader,
+            self.guard,
             "text",
             prompt,
             n=n,
@@ -322,6 +234,7 @@ class Line:
         (asset,) = make_one_kind(
             self.library,
             self.loader,
+            self.guard,
             "speech",
             text,
             model=model,
@@ -371,13 +284,3 @@ class Line:
             ModelError: it is broken or too large.
         """
         return self.loader.open(name)[1]
-
-
-def _require(planned: PlannedStep, brief: Brief) -> None:
-    """See that the brief has what a small model cannot do without, before it begins."""
-    for field in planned.step.small_requires:
-        if not getattr(brief, field):
-            raise InputError(
-                f"brief: {field} is empty, and {planned.model} is too small to know by itself;"
-                f" give {field}, or name a larger model"
-            )

@@ -16,6 +16,7 @@ from vermilion.errors import InputError
 from vermilion.library import Library
 from vermilion.line.brief import language_of
 from vermilion.line.crafts import Craft
+from vermilion.line.guard import Guard
 from vermilion.line.keep import keep
 from vermilion.line.languages import require_language
 from vermilion.line.plan import derive_seed
@@ -30,6 +31,7 @@ MOST = 200
 def make_one_kind(
     library: Library,
     loader: Loader,
+    guard: Guard,
     kind: str,
     text: str,
     *,
@@ -45,8 +47,10 @@ def make_one_kind(
         InputError: a setting cannot be used, the prompt is empty, or its language is not the
             model's.
         NotFoundError: the model does not exist or is not pulled.
+        RefusedError: the prompt or a result breaks a safety rule that refuses.
     """
     check_order(text, n)
+    found = guard.order(text)
     craft: Craft = hooks.resolve(hooks.CRAFTS, kind)()
     values = craft.settings(settings, "settings")
     each = craft.each(values, n)
@@ -60,7 +64,9 @@ def make_one_kind(
     ]
     kept: dict[int, Asset] = {}
     for index, sample in engine.generate(prompts, on_piece):
-        kept[index] = keep(library, craft.finish(sample), craft, card, engine, index=index)
+        finished = craft.finish(sample)
+        notes = {**found, **guard.result(craft.text(finished))}
+        kept[index] = keep(library, finished, craft, card, engine, index=index, notes=notes)
     return [kept[index] for index in range(n)]
 
 

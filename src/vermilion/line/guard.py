@@ -1,0 +1,84 @@
+"""What is asked for and what comes out, held against the safety rules; every decision is kept.
+
+`flag` keeps what breaks a rule and says so in the asset's notes; `refuse` makes nothing of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any, cast
+
+from vermilion.errors import RefusedError
+from vermilion.seal import rights
+from vermilion.seal.safety import Decision, Rules, Setting, check_text
+from vermilion.settings import Settings
+from vermilion.types import Brief
+
+
+class Guard:
+    """The rules that hold here.
+
+    Args:
+        settings: safety, safety_rules and artists.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _rules(self) -> Rules:
+        return Rules.load(self._settings.safety_rules)
+
+    @cached_property
+    def _artists(self) -> Any:
+        return rights.artists(self._settings.artists)
+
+    def _decide(self, text: str) -> Decision:
+        return check_text(text, self._rules, cast(Setting, self._settings.safety))
+
+    def brief(self, brief: Brief) -> dict[str, Any]:
+        """As `order`, for everything that a brief says."""
+        words = [str(value) for value in asdict(brief).values() if isinstance(value, str)]
+        words += [*brief.facts, *brief.must_mention, *brief.variables.values()]
+        return self.order("\n".join(words))
+
+    def order(self, text: str) -> dict[str, Any]:
+        """Look at what is asked for.
+
+        Returns:
+            Notes for what is made of it: the decision where a rule was broken, and a word where
+            a living artist is named; empty: nothing was found.
+
+        Raises:
+            RefusedError: it breaks a rule that refuses.
+        """
+        decision = self._decide(text)
+        if decision.action == "refuse":
+            raise RefusedError(f"prompt: it breaks a safety rule and is not made; {decision}")
+        notes: dict[str, Any] = {}
+        if decision.action == "flag":
+            notes["prompt_safety"] = decision.to_json()
+        artist = rights.artist_note(text, self._artists)
+        return {**notes, "artist": artist} if artist else notes
+
+    def faults(self, text: str) -> tuple[str, ...]:
+        """What a result breaks, in words, so that another is drawn; empty: nothing."""
+        decision = self._decide(text)
+        return () if decision.action == "pass" else (f"breaks a safety rule ({decision})",)
+
+    def result(self, text: str) -> dict[str, Any]:
+        """Look at what came out.
+
+        Returns:
+            Notes: the decision with its score.
+
+        Raises:
+            RefusedError: it breaks a rule that refuses; it is not kept.
+        """
+        decision = self._decide(text)
+        if decision.action == "refuse":
+            raise RefusedError(
+                f"result: it breaks a safety rule and is not kept; {decision}; try another seed"
+            )
+        return {"safety": decision.to_json()}

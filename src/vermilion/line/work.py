@@ -1,0 +1,160 @@
+"""A set while it is made: step after step, each thing kept and sealed as soon as it is chosen."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vermilion.errors import InputError
+from vermilion.line.brief import language_of
+from vermilion.line.checks import Scene
+from vermilion.line.finished import Item, Watcher
+from vermilion.line.generate import Chosen, generate
+from vermilion.line.keep import keep
+from vermilion.line.output import OutputFolder
+from vermilion.line.plan import PlannedStep, Result, prompts
+from vermilion.line.release import seal
+from vermilion.runtime.cards import Card
+from vermilion.runtime.engines import Engine
+from vermilion.seal.order import SealOptions
+from vermilion.types import SMALL_MODEL, Asset, Brief
+
+if TYPE_CHECKING:
+    from vermilion.line.run import Line
+
+
+class SetWork:
+    """One set.
+
+    Args:
+        line: what the work needs.
+        brief: complete, with its seed.
+        recipe: name of the recipe.
+        found: notes on the brief, kept with everything.
+        folder: where sealed files go; None: none are written.
+        options: how they are sealed.
+        watcher: is told how the work goes.
+
+    Attributes:
+        id: of the set.
+        items: what is finished, in the recipe's order.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        brief: Brief,
+        recipe: str,
+        found: Mapping[str, Any],
+        folder: OutputFolder | None,
+        options: SealOptions | None,
+        watcher: Watcher,
+    ) -> None:
+        self.id = secrets.token_hex(4)
+        self.items: list[Item] = []
+        self._line, self._brief, self._found = line, brief, found
+        self._folder, self._options, self._watcher = folder, options, watcher
+        self._origin = {"recipe": recipe, "brief": asdict(brief)}
+        self._results: dict[str, Result] = {}
+
+    def make(self, planned: PlannedStep) -> None:
+        """Make and keep what a step asks for; steps that it needs have to be made before.
+
+        Raises:
+            InputError: a small model cannot do without something that the brief lacks.
+            RefusedError: a result breaks a safety rule that refuses.
+            SealError: a file did not read back; the asset is kept.
+        """
+        step, watcher = planned.step, self._watcher
+        if planned.model not in self._line.loader:
+            watcher.opening(planned.model)
+        card, engine = self._line.loader.open(planned.model)
+        started = time.perf_counter()
+        chosen = self._choose(planned, engine)
+        seconds = (time.perf_counter() - started) / max(len(chosen), 1)
+        for index, best in enumerate(chosen):
+            asset = self._keep(planned, card, engine, best, index, seconds)
+            item = Item(
+                asset=asset,
+                file=self._release(asset, len(chosen)),
+                seconds=seconds,
+                failures=best.failures,
+                draws=best.draws,
+            )
+            self.items.append(item)
+            watcher.kept(item)
+        watcher.done(step.name)
+        self._results[step.name] = Result(
+            texts=tuple(planned.craft.text(best.sample) for best in chosen),
+            data=chosen[0].sample.data if chosen else None,
+        )
+
+    def _choose(self, planned: PlannedStep, engine: Engine) -> list[Chosen]:
+        step, brief, results = planned.step, self._brief, self._results
+        small = engine.parameters < SMALL_MODEL
+        if small:
+            _require(planned, brief)
+        seed = 0 if brief.seed is None else brief.seed
+        asked = prompts(planned, brief, results, seed, small=small)
+        self._watcher.step(step.name, step.kind, len(asked))
+        scene = Scene(
+            brief=brief,
+            language=language_of(brief),
+            earlier=[text for need in step.needs for text in results[need].texts],
+        )
+        return generate(
+            engine,
+            planned,
+            asked,
+            scene,
+            seed,
+            on_piece=self._watcher.piece,
+            on_round=self._watcher.round,
+            faults=self._line.guard.faults,
+        )
+
+    def _keep(
+        self,
+        planned: PlannedStep,
+        card: Card,
+        engine: Engine,
+        best: Chosen,
+        index: int,
+        seconds: float,
+    ) -> Asset:
+        step, craft = planned.step, planned.craft
+        decision = self._line.guard.result(craft.text(best.sample))
+        return keep(
+            self._line.library,
+            best.sample,
+            craft,
+            card,
+            engine,
+            notes={**best.notes(seconds), **self._found, **decision},
+            origin=self._origin,
+            parents=[item.asset.id for item in self.items if item.asset.step in step.needs],
+            set_id=self.id,
+            step=step.name,
+            index=index,
+        )
+
+    def _release(self, asset: Asset, of: int) -> Path | None:
+        """Write an asset's sealed file into the set's folder, if there is one."""
+        if self._folder is None:
+            return None
+        sealed = seal(self._line.library, self._line.sealer, asset, self._options)
+        return self._folder.add(asset, sealed, of)
+
+
+def _require(planned: PlannedStep, brief: Brief) -> None:
+    """See that the brief has what a small model cannot do without, before it begins."""
+    for field in planned.step.small_requires:
+        if not getattr(brief, field):
+            raise InputError(
+                f"brief: {field} is empty, and {planned.model} is too small to know by itself;"
+                f" give {field}, or name a larger model"
+            )
