@@ -10,7 +10,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.seal.sound_files import RATE, film, sound, stream_wav, tone
+from tests.seal.sound_files import RATE, film, sound, stream_wav, tags_by_ffmpeg, tone
 from vermilion.errors import InputError
 from vermilion.seal.formats import FORMATS
 from vermilion.seal.media import sounds, wave
@@ -40,6 +40,7 @@ def test_what_is_encoded_like_its_source_comes_back(
     made = sounds.encode(heard, form, source)
     again = sounds.decode(made, form)
     assert again.sample_rate == heard.sample_rate
+    assert tags_by_ffmpeg(made)["TITLE"] == "Tea"
     assert again.wave.shape == heard.wave.shape
     assert again.wave.dtype == np.float32
     if suffix in ("wav", "flac"):

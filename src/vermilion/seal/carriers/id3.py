@@ -93,13 +93,13 @@ def span(content: bytes) -> int:
     return end
 
 
-def others(content: bytes) -> bytes:
-    """The tag without our frames and without credentials, to lie before other audio.
+def adopt(content: bytes, like: bytes) -> bytes:
+    """Audio without a tag, with the tag of another file before it; ours and credentials apart.
 
     Raises:
         InputError: it is no MP3, or its tag is damaged.
     """
-    tag = _parse(content)
+    tag = _parse(like)
     credential = b"c2pa"
     kept = []
     for f in tag.frames:
@@ -109,9 +109,9 @@ def others(content: bytes) -> bytes:
             kept.append(f.raw)
     body = b"".join(kept)
     if not body:
-        return b""
+        return content
     flags = tag.flags & (_UNSYNCHRONISED if tag.version == 4 else 0)
-    return b"ID3" + bytes([tag.version, 0, flags]) + _syncsafe(len(body)) + body
+    return b"ID3" + bytes([tag.version, 0, flags]) + _syncsafe(len(body)) + body + content
 
 
 def _parse(content: bytes) -> _Tag:

@@ -14,6 +14,7 @@ from vermilion.seal.carriers import tags
 from vermilion.seal.labels import Statement
 
 _NAMES = {b"AIGC": tags.LABEL, b"VRML": tags.OWN}
+_OTHERS = (b"LIST", b"bext", b"iXML", b"cue ", b"smpl", b"inst", b"id3 ", b"ID3 ")
 _UNKNOWN = 0xFFFFFFFF  # a size that a stream's writer did not know, or that stands in ds64
 
 
@@ -60,14 +61,16 @@ def read(content: bytes) -> Statement:
     )
 
 
-def others(content: bytes) -> list[bytes]:
-    """The chunks of other tools (titles, cues), with their heads, neither samples nor ours.
+def adopt(content: bytes, like: bytes) -> bytes:
+    """The file with the chunks of another that other tools wrote: titles, cues, not credentials.
 
     Raises:
-        InputError: it is no WAV, or it is damaged.
+        InputError: one of them is no WAV, or is damaged.
     """
-    kept = (b"LIST", b"bext", b"iXML", b"cue ", b"smpl", b"inst", b"id3 ", b"ID3 ")
-    return [_bytes(content, chunk) for chunk in _walk(content)[0] if chunk.name in kept]
+    chunks, end = _walk(content)
+    kept = [_bytes(like, chunk) for chunk in _walk(like)[0] if chunk.name in _OTHERS]
+    body = b"".join((*(_bytes(content, chunk) for chunk in chunks), *kept))
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WAVE" + body + content[end:]
 
 
 def _walk(content: bytes) -> tuple[list[_Chunk], int]:

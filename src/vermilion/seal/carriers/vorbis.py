@@ -29,6 +29,11 @@ def write(content: bytes, statement: Statement) -> bytes:
         InputError: it is no FLAC and no OGG of one stream of Vorbis or Opus, or it is damaged.
     """
     values = tags.written(statement, whole=True)
+    return _write(content, [f"{name}={text}".encode() for name, text in values.items()])
+
+
+def _write(content: bytes, values: list[bytes]) -> bytes:
+    """The file with these comments instead of those of ours."""
     if content[:4] == b"OggS":
         return _write_ogg(content, values)
     start, blocks, audio = _blocks(content)
@@ -46,6 +51,17 @@ def write(content: bytes, statement: Statement) -> bytes:
     return b"".join((content[: start + 4], *parts, content[audio:]))
 
 
+def adopt(content: bytes, like: bytes) -> bytes:
+    """The file with the comments of another of its format (titles, artists), those of ours apart.
+
+    Raises:
+        InputError: one of them is damaged.
+    """
+    found = _found(like)
+    kept = [e for comments in found for e in comments.entries if not _is_ours(e)]
+    return _write(content, kept)
+
+
 def read(content: bytes) -> Statement:
     """What the file says about itself.
 
@@ -53,16 +69,22 @@ def read(content: bytes) -> Statement:
         InputError: it is no FLAC and no OGG of one stream of Vorbis or Opus, it is damaged, or its
             label is.
     """
-    if content[:4] == b"OggS":
-        found = [_heads(content).comments]
-    else:
-        found = [_Comments.parse(b.body) for b in _blocks(content)[1] if b.kind == _COMMENT]
     return tags.stated(
         (name.decode("ascii", "replace"), value)
-        for comments in found
+        for comments in _found(content)
         for name, equals, value in (entry.partition(b"=") for entry in comments.entries)
         if equals
     )
+
+
+def _found(content: bytes) -> list[_Comments]:
+    if content[:4] == b"OggS":
+        return [_heads(content).comments]
+    return [_Comments.parse(b.body) for b in _blocks(content)[1] if b.kind == _COMMENT]
+
+
+def _is_ours(entry: bytes) -> bool:
+    return tags.is_ours(entry.partition(b"=")[0].decode("latin-1"))
 
 
 class _Comments(NamedTuple):
@@ -84,14 +106,13 @@ class _Comments(NamedTuple):
             entries.append(entry)
         return cls(vendor, entries, body[at:])
 
-    def bytes(self, values: dict[str, str]) -> bytes:
-        kept = [e for e in self.entries if not tags.is_ours(e.partition(b"=")[0].decode("latin-1"))]
-        entries = [*kept, *(f"{name}={text}".encode() for name, text in values.items())]
+    def bytes(self, added: list[bytes]) -> bytes:
+        entries = [*(e for e in self.entries if not _is_ours(e)), *added]
         fields = [struct.pack("<I", len(e)) + e for e in (self.vendor, *entries)]
         return b"".join((fields[0], struct.pack("<I", len(entries)), *fields[1:], self.rest))
 
 
-_NONE = _Comments(b"vermilion", [], b"").bytes({})
+_NONE = _Comments(b"vermilion", [], b"").bytes([])
 
 
 def _field(body: bytes, at: int) -> tuple[bytes, int]:
@@ -202,7 +223,7 @@ def _packets(content: bytes, page: _Page, begun: bytes) -> tuple[list[bytes], by
     return found, b"".join(parts)
 
 
-def _write_ogg(content: bytes, values: dict[str, str]) -> bytes:
+def _write_ogg(content: bytes, values: list[bytes]) -> bytes:
     heads = _heads(content)
     packet = heads.magic + heads.comments.bytes(values)
     pages = _paged([packet, *heads.more], heads.first)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vermilion.errors import InputError, MissingExtraError
+from vermilion.seal.carriers import id3, riff, vorbis
 from vermilion.seal.formats import Format
 from vermilion.seal.media.wave import Sound, check_length
 
@@ -63,8 +64,8 @@ def encode(sound: Sound, form: Format, like: bytes | None = None) -> bytes:
     Args:
         sound: what to write.
         form: its format.
-        like: a file of that format, whose bit depth or bit rate is kept; None: 16 bits, and the
-            usual quality of the format.
+        like: a file of that format, whose tags and whose bit depth or bit rate are kept; None: 16
+            bits, and the usual quality of the format.
 
     Raises:
         InputError: the format has no place for that many channels or that sample rate, or `like`
@@ -88,7 +89,8 @@ def encode(sound: Sound, form: Format, like: bytes | None = None) -> bytes:
         soundfile.write(buffer, wave, sound.sample_rate, **options)
     except (soundfile.SoundFileError, ValueError) as error:
         raise _no_place(sound, form, _said(error)) from None
-    return buffer.getvalue()
+    made = buffer.getvalue()
+    return made if like is None else _ADOPT[form.suffix](made, like)
 
 
 def _no_place(sound: Sound, form: Format, reason: str) -> InputError:
@@ -151,6 +153,7 @@ def _ogg(sound: Sound, like: bytes | None) -> dict[str, Any]:
     return {"format": "OGG", "subtype": "VORBIS", "compression_level": level}
 
 
+_ADOPT = {"wav": riff.adopt, "mp3": id3.adopt, "flac": vorbis.adopt, "ogg": vorbis.adopt}
 _OPTIONS = {"wav": _wav, "flac": _flac, "mp3": _mp3, "ogg": _ogg}
 
 

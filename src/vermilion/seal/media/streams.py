@@ -99,16 +99,18 @@ def encode(sound: Sound, like: bytes | None) -> bytes:
         InputError: the codec has no place for that many channels or that sample rate, or `like`
             cannot be read.
     """
-    codec, bit_rate, sample_format = "aac", 0, ""
+    codec, bit_rate, sample_format, titles = "aac", 0, "", dict[str, str]()
     if like is not None:
         with open_file(like) as file:
             if not file.streams.audio:
                 raise InputError("file: it has no sound")
             codec, bit_rate, sample_format = kept(file.streams.audio[0])
+            titles = dict(file.metadata)
     buffer = io.BytesIO()
     # The end of the sound stands there in the film's clock, which else counts thousandths.
     clock = {"movie_timescale": str(sound.sample_rate)}
     with av.open(buffer, "w", format="ipod", options=clock) as out:
+        out.metadata.update(titles)
         stream = add_sound(out, sound, codec, bit_rate, sample_format)
         for packet in encoded(stream, sound):
             out.mux(packet)
