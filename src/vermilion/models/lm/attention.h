@@ -6,7 +6,7 @@
 enum { PAGE = 16 }; /* tokens */
 
 /* In int8, keys and values are kept in half precision where the processor converts them. */
-#if defined(__AVX2__) && defined(__F16C__)
+#if defined(__AVX2__) && defined(__F16C__) && defined(__FMA__)
 enum { HALF = 1 };
 #else
 enum { HALF = 0 };
@@ -35,107 +35,127 @@ typedef struct {
     const Layer *layer;
 } Model;
 
-static inline void dots(const float *q, int heads, const float *k, int n, float *to, int stride) {
-    for (int h = 0; h < heads; h++) {
-        float lanes[LANES] = {0}, sum = 0.0f;
-        int i = 0;
-        for (; i + LANES <= n; i += LANES)
-            for (int l = 0; l < LANES; l++) lanes[l] += q[h * n + i + l] * k[i + l];
-        for (; i < n; i++) lanes[0] += q[h * n + i] * k[i];
-        for (int l = 0; l < LANES; l++) sum += lanes[l];
-        to[h * stride] = sum;
-    }
+#if defined(__AVX2__) && defined(__F16C__) && defined(__FMA__)
+static inline __m256 eight(const void *x, size_t at, int half) {
+    return half ? _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)x + at)))
+                : _mm256_loadu_ps((const float *)x + at);
 }
 
-static inline void add_weighted(float *y, int heads, const float *weights, int stride,
-                                const float *v, int n) {
+static inline float number(const void *x, size_t at, int half) {
+    return half ? _cvtsh_ss(((const uint16_t *)x)[at]) : ((const float *)x)[at];
+}
+
+static inline uint16_t to_half(float x) { return _cvtss_sh(x, 0); }
+
+/* A constant number of heads stays in registers. */
+static inline __attribute__((always_inline)) void
+dots_of(const float *q, const void *keys, size_t at, int half, int d, int heads, float *to,
+        int stride) {
+    __m256 even[3][2], odd[3][2];
     for (int h = 0; h < heads; h++)
-        for (int i = 0; i < n; i++) y[h * n + i] += weights[h * stride] * v[i];
-}
-
-#if defined(__AVX2__) && defined(__F16C__)
-static inline void keep_half(uint16_t *to, const float *from, int n) {
-    int i = 0;
-    for (; i + 8 <= n; i += 8)
-        _mm_storeu_si128((__m128i *)(to + i), _mm256_cvtps_ph(_mm256_loadu_ps(from + i), 0));
-    for (; i < n; i++) to[i] = _cvtss_sh(from[i], 0);
-}
-
-static inline __m256 eight(const uint16_t *x) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)x));
-}
-
-/* Sum of eight lanes, in a fixed order. */
-static inline float total(__m256 x) {
-    __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
-
-/* 64 numbers of a key are turned into floats once for all query heads that share it. */
-static inline void dots_half(const float *q, int heads, const uint16_t *k, int n, float *to,
-                             int stride) {
-    for (int h = 0; h < heads; h++) to[h * stride] = 0.0f;
-    int i = 0;
-    for (; i + 64 <= n; i += 64) {
-        __m256 part[8];
-        for (int l = 0; l < 8; l++) part[l] = eight(k + i + 8 * l);
+        even[h][0] = even[h][1] = odd[h][0] = odd[h][1] = _mm256_setzero_ps();
+    for (int i = 0; i < d / 2 * 2; i += 2) {
+        const size_t k = at + (size_t)i * PAGE;
+        __m256 a = eight(keys, k, half), b = eight(keys, k + 8, half);
+        __m256 u = eight(keys, k + 16, half), v = eight(keys, k + 24, half);
         for (int h = 0; h < heads; h++) {
-            const float *x = q + h * n + i;
-            __m256 even = _mm256_mul_ps(_mm256_loadu_ps(x), part[0]);
-            __m256 odd = _mm256_mul_ps(_mm256_loadu_ps(x + 8), part[1]);
-            for (int l = 2; l < 8; l += 2) {
-                even = _mm256_fmadd_ps(_mm256_loadu_ps(x + 8 * l), part[l], even);
-                odd = _mm256_fmadd_ps(_mm256_loadu_ps(x + 8 * l + 8), part[l + 1], odd);
-            }
-            to[h * stride] += total(_mm256_add_ps(even, odd));
+            __m256 x = _mm256_broadcast_ss(q + h * d + i);
+            __m256 y = _mm256_broadcast_ss(q + h * d + i + 1);
+            even[h][0] = _mm256_fmadd_ps(x, a, even[h][0]);
+            even[h][1] = _mm256_fmadd_ps(x, b, even[h][1]);
+            odd[h][0] = _mm256_fmadd_ps(y, u, odd[h][0]);
+            odd[h][1] = _mm256_fmadd_ps(y, v, odd[h][1]);
         }
     }
-    for (; i + 8 <= n; i += 8)
+    if (d % 2)
         for (int h = 0; h < heads; h++)
-            to[h * stride] += total(_mm256_mul_ps(_mm256_loadu_ps(q + h * n + i), eight(k + i)));
-    for (; i < n; i++)
-        for (int h = 0; h < heads; h++) to[h * stride] += q[h * n + i] * _cvtsh_ss(k[i]);
+            for (int j = 0; j < 2; j++)
+                even[h][j] = _mm256_fmadd_ps(_mm256_broadcast_ss(q + h * d + d - 1),
+                                             eight(keys, at + (size_t)(d - 1) * PAGE + 8 * j, half),
+                                             even[h][j]);
+    for (int h = 0; h < heads; h++)
+        for (int j = 0; j < 2; j++)
+            _mm256_storeu_ps(to + (size_t)h * stride + 8 * j, _mm256_add_ps(even[h][j], odd[h][j]));
 }
 
-/* y[h] += weights[h] v, likewise. */
-static inline void add_half(float *y, int heads, const float *weights, int stride,
-                            const uint16_t *v, int n) {
-    int i = 0;
-    for (; i + 64 <= n; i += 64) {
-        __m256 part[8];
-        for (int l = 0; l < 8; l++) part[l] = eight(v + i + 8 * l);
-        for (int h = 0; h < heads; h++) {
-            float *to = y + h * n + i;
-            __m256 w = _mm256_set1_ps(weights[h * stride]);
-            for (int l = 0; l < 8; l++)
-                _mm256_storeu_ps(to + 8 * l,
-                                 _mm256_fmadd_ps(w, part[l], _mm256_loadu_ps(to + 8 * l)));
+static inline __attribute__((always_inline)) void
+weighted_of(float *y, const void *values, size_t at, int half, int d, int heads, int eights,
+            const float *weights, int stride, int n) {
+    __m256 sum[3][8];
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < eights; i++) sum[h][i] = _mm256_loadu_ps(y + h * d + 8 * i);
+    for (int j = 0; j < n; j++) {
+        __m256 w[3];
+        for (int h = 0; h < heads; h++) w[h] = _mm256_broadcast_ss(weights + (size_t)h * stride + j);
+        for (int i = 0; i < eights; i++) {
+            __m256 v = eight(values, at + (size_t)j * d + 8 * i, half);
+            for (int h = 0; h < heads; h++) sum[h][i] = _mm256_fmadd_ps(w[h], v, sum[h][i]);
         }
     }
-    for (; i + 8 <= n; i += 8)
-        for (int h = 0; h < heads; h++) {
-            float *to = y + h * n + i;
-            _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_set1_ps(weights[h * stride]), eight(v + i),
-                                                 _mm256_loadu_ps(to)));
-        }
-    for (; i < n; i++)
-        for (int h = 0; h < heads; h++) y[h * n + i] += weights[h * stride] * _cvtsh_ss(v[i]);
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < eights; i++) _mm256_storeu_ps(y + h * d + 8 * i, sum[h][i]);
+}
+
+/* q·k for all tokens of a page: keys are (D, PAGE), to is (heads, stride). */
+static inline void dots(const float *q, const void *keys, size_t at, int half, int d, int heads,
+                        float *to, int stride) {
+    for (; heads >= 3; heads -= 3, q += 3 * d, to += 3 * (size_t)stride)
+        dots_of(q, keys, at, half, d, 3, to, stride);
+    if (heads == 2) dots_of(q, keys, at, half, d, 2, to, stride);
+    if (heads == 1) dots_of(q, keys, at, half, d, 1, to, stride);
+}
+
+/* y += weights v for n tokens of a page: values are (n, D), weights (heads, stride). */
+static inline void add_weighted(float *y, const void *values, size_t at, int half, int d, int heads,
+                                const float *weights, int stride, int n) {
+    for (int few; heads > 0; heads -= few, y += few * d, weights += few * (size_t)stride) {
+        int i = 0;
+        few = heads < 3 ? heads : 3;
+        for (; few == 3 && i + 32 <= d; i += 32)
+            weighted_of(y + i, values, at + i, half, d, 3, 4, weights, stride, n);
+        for (; few == 2 && i + 32 <= d; i += 32)
+            weighted_of(y + i, values, at + i, half, d, 2, 4, weights, stride, n);
+        for (; few == 1 && i + 64 <= d; i += 64)
+            weighted_of(y + i, values, at + i, half, d, 1, 8, weights, stride, n);
+        for (; i + 8 <= d; i += 8)
+            for (int h = 0; h < few; h++)
+                weighted_of(y + h * d + i, values, at + i, half, d, 1, 1,
+                            weights + (size_t)h * stride, stride, n);
+        for (; i < d; i++)
+            for (int h = 0; h < few; h++)
+                for (int j = 0; j < n; j++)
+                    y[h * d + i] += weights[(size_t)h * stride + j] *
+                                    number(values, at + (size_t)j * d + i, half);
+    }
 }
 #else
-static void keep_half(uint16_t *to, const float *from, int n) { (void)to, (void)from, (void)n; }
+static inline uint16_t to_half(float x) { return (uint16_t)x; /* never: HALF is 0 */ }
 
-static void dots_half(const float *q, int heads, const uint16_t *k, int n, float *to, int stride) {
-    (void)q, (void)heads, (void)k, (void)n, (void)to, (void)stride;
+/* q·k for all tokens of a page: keys are (D, PAGE), to is (heads, stride). */
+static inline void dots(const float *q, const void *keys, size_t at, int half, int d, int heads,
+                        float *to, int stride) {
+    const float *k = (const float *)keys + at;
+    (void)half;
+    for (int h = 0; h < heads; h++) {
+        float sum[PAGE] = {0};
+        for (int i = 0; i < d; i++)
+            for (int j = 0; j < PAGE; j++) sum[j] += q[h * d + i] * k[i * PAGE + j];
+        memcpy(to + (size_t)h * stride, sum, sizeof sum);
+    }
 }
 
-static void add_half(float *y, int heads, const float *weights, int stride, const uint16_t *v,
-                     int n) {
-    (void)y, (void)heads, (void)weights, (void)stride, (void)v, (void)n;
+/* y += weights v for n tokens of a page: values are (n, D), weights (heads, stride). */
+static inline void add_weighted(float *y, const void *values, size_t at, int half, int d, int heads,
+                                const float *weights, int stride, int n) {
+    const float *v = (const float *)values + at;
+    (void)half;
+    for (int h = 0; h < heads; h++)
+        for (int j = 0; j < n; j++)
+            for (int i = 0; i < d; i++) y[h * d + i] += weights[(size_t)h * stride + j] * v[j * d + i];
 }
 #endif
 
-/* Where the keys (which 0) or values (which 1) of a head in a page begin: (PAGE, D). */
+/* Where the keys (which 0; D, PAGE) or values (which 1; PAGE, D) of a head in a page begin. */
 static inline size_t place_of(const Model *m, int page, int layer, int which, int head) {
     size_t heads = (((size_t)page * m->layers + layer) * 2 + which) * m->kv_heads + head;
     return heads * PAGE * m->head_dim;
@@ -160,37 +180,23 @@ static float weigh(float *x, int n, float scale) {
 }
 
 /* softmax(q·k * scale) v over the tokens that the one at `position` may look at, for some of the
- * query heads that share a key head: q and y are (heads, D), scores has room for (heads, context). */
-static void attend(const Model *m, void *pool, const int32_t *pages, int layer, int shared,
-                   int heads, int position, const float *q, float *scores, int context, float *y) {
+ * query heads that share a key head: q and y are (heads, D), scores has room for (heads, room),
+ * where room is whole pages. */
+static void attend(const Model *m, const void *pool, const int32_t *pages, int layer, int shared,
+                   int heads, int position, const float *q, float *scores, int room, float *y) {
     int d = m->head_dim, window = m->layer[layer].window, half = m->whole && HALF;
     int first = window && position + 1 > window ? position + 1 - window : 0;
-    for (int j = first; j <= position;) {
-        size_t keys = place_of(m, pages[j / PAGE], layer, 0, shared);
-        int end = (j / PAGE + 1) * PAGE <= position ? (j / PAGE + 1) * PAGE : position + 1;
-        for (; j < end; j++) {
-            size_t k = keys + (size_t)(j % PAGE) * d;
-            if (half)
-                dots_half(q, heads, (uint16_t *)pool + k, d, scores + j, context);
-            else
-                dots(q, heads, (float *)pool + k, d, scores + j, context);
-        }
-    }
+    for (int page = first / PAGE; page <= position / PAGE; page++)
+        dots(q, pool, place_of(m, pages[page], layer, 0, shared), half, d, heads,
+             scores + page * PAGE, room);
     float sums[heads];
     for (int h = 0; h < heads; h++)
-        sums[h] = weigh(scores + (size_t)h * context + first, position + 1 - first,
-                        m->attention_scale);
+        sums[h] = weigh(scores + (size_t)h * room + first, position + 1 - first, m->attention_scale);
     memset(y, 0, sizeof(float) * heads * d);
-    for (int j = first; j <= position;) {
-        size_t values = place_of(m, pages[j / PAGE], layer, 1, shared);
-        int end = (j / PAGE + 1) * PAGE <= position ? (j / PAGE + 1) * PAGE : position + 1;
-        for (; j < end; j++) {
-            size_t v = values + (size_t)(j % PAGE) * d;
-            if (half)
-                add_half(y, heads, scores + j, context, (uint16_t *)pool + v, d);
-            else
-                add_weighted(y, heads, scores + j, context, (float *)pool + v, d);
-        }
+    for (int j = first, end; j <= position; j = end) {
+        size_t at = place_of(m, pages[j / PAGE], layer, 1, shared) + (size_t)(j % PAGE) * d;
+        end = (j / PAGE + 1) * PAGE <= position ? (j / PAGE + 1) * PAGE : position + 1;
+        add_weighted(y, pool, at, half, d, heads, scores + j, room, end - j);
     }
     for (int h = 0; h < heads; h++)
         for (int i = 0; i < d; i++) y[h * d + i] /= sums[h];
@@ -219,11 +225,13 @@ static void place(const Model *m, void *pool, const int32_t *pages, int layer, i
     }
     for (int head = 0; head < 2 * g; head++) { /* keys, then values */
         const float *x = qkv + (h + head) * d;
-        size_t to = place_of(m, pages[position / PAGE], layer, head / g, head % g) +
-                    (size_t)(position % PAGE) * d;
-        if (m->whole && HALF)
-            keep_half((uint16_t *)pool + to, x, d);
-        else
-            memcpy((float *)pool + to, x, sizeof(float) * d);
+        int key = head < g, step = key ? PAGE : 1, slot = position % PAGE;
+        size_t to = place_of(m, pages[position / PAGE], layer, !key, head % g) +
+                    (size_t)slot * (key ? 1 : d);
+        for (int i = 0; i < d; i++)
+            if (m->whole && HALF)
+                ((uint16_t *)pool)[to + (size_t)i * step] = to_half(x[i]);
+            else
+                ((float *)pool)[to + (size_t)i * step] = x[i];
     }
 }

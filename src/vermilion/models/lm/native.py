@@ -18,7 +18,16 @@ from torch.nn import functional as F
 
 from vermilion.errors import ModelError
 from vermilion.models.lm.decoder import Memory
-from vermilion.models.lm.native_library import BLOCK, PAGE, Layer, Matrix, Model, Scratch, library
+from vermilion.models.lm.native_library import (
+    BLOCK,
+    PAGE,
+    PART,
+    Layer,
+    Matrix,
+    Model,
+    Scratch,
+    library,
+)
 from vermilion.models.lm.net import LM
 
 _CHUNK = 512  # tokens of a pass, at most
@@ -44,7 +53,8 @@ class Weights:
     def __init__(self, lib: ctypes.CDLL, net: LM, context: int, *, whole: bool) -> None:
         config = net.config
         self._lib, self._whole = lib, whole
-        self.config, self.context = config, context
+        self.config = config
+        self.room = context + -context % PAGE
         self._alive: list[Tensor] = []  # what the structures point into
         self._layers = (Layer * config.num_hidden_layers)()
         for number, block in enumerate(net.blocks):
@@ -106,31 +116,50 @@ class Weights:
     def _matrix(self, weight: Tensor, bias: Tensor | None) -> Matrix:
         """A matrix (O, K) as decode.c lays it out, in blocks of 16 outputs."""
         out, inputs = weight.shape
-        rows, columns = out + -out % BLOCK, inputs + inputs % 2
         floats = weight.detach().to("cpu", torch.float32).contiguous()
         if not floats.isfinite().all():  # as bytes they would look like any others
             raise ModelError("the model's weights are not finite; its files are broken")
+        rows = out + -out % BLOCK
+        layout = {"codes": torch.zeros(rows * inputs)}
         if self._whole:
-            codes = torch.zeros(rows * columns, dtype=torch.int8)
-            scales = torch.zeros(rows)
-            target: tuple[c_void_p, ...] = (
-                c_void_p(codes.data_ptr()),
-                c_void_p(scales.data_ptr()),
-            )
+            layout = self._blocks(floats, rows) or self._bytes(floats, rows)
         else:
-            codes, scales = torch.zeros(rows * inputs), None
-            target = (c_void_p(codes.data_ptr()),)
-        lay_out = self._lib.pack if self._whole else self._lib.lay_out
-        lay_out(
+            self._call("lay_out", floats, layout)
+        if bias is not None:
+            layout["bias"] = F.pad(bias.detach().float(), (0, -out % BLOCK))
+        kept = {name: self._keep(tensor) for name, tensor in layout.items()}
+        return Matrix(**kept, out=out, inputs=inputs)
+
+    def _blocks(self, floats: Tensor, rows: int) -> dict[str, Tensor] | None:
+        """Weights that come from a file of four bits, as they are; None for all others."""
+        parts = rows * (floats.shape[1] // PART)
+        layout = {
+            "codes": torch.zeros(parts * PART // 2, dtype=torch.uint8),
+            "steps": torch.zeros(parts, dtype=torch.int32),
+            "least": torch.zeros(parts),
+            "scales": torch.zeros(rows),
+        }
+        return layout if self._call("pack_blocks", floats, layout) else None
+
+    def _bytes(self, floats: Tensor, rows: int) -> dict[str, Tensor]:
+        """Weights rounded to bytes, with a scale for each output."""
+        columns = floats.shape[1] + floats.shape[1] % 2
+        layout = {
+            "codes": torch.zeros(rows * columns, dtype=torch.int8),
+            "scales": torch.zeros(rows),
+        }
+        self._call("pack", floats, layout)
+        return layout
+
+    def _call(self, name: str, floats: Tensor, layout: dict[str, Tensor]) -> int:
+        """Let a function of decode.c fill a layout with a matrix."""
+        found: int = getattr(self._lib, name)(
             c_void_p(floats.data_ptr()),
-            c_int32(out),
-            c_int32(inputs),
-            *target,
+            *(c_int32(size) for size in floats.shape),
+            *(c_void_p(tensor.data_ptr()) for tensor in layout.values()),
             c_int32(torch.get_num_threads()),
         )
-        if bias is not None:
-            bias = F.pad(bias.detach(), (0, -out % BLOCK))
-        return Matrix(self._keep(codes), self._floats(scales), self._floats(bias), out, inputs)
+        return found
 
     def scratch(self, tokens: int, threads: int, held: dict[str, Tensor]) -> Scratch:
         """Room for what a pass over so many tokens computes; kept in `held` for the next."""
@@ -144,16 +173,17 @@ class Weights:
             "wide": tokens * max(qkv, up),
             "seen": tokens * max(config.hidden_size, heads),
             "scores": threads
-            * self.context
+            * self.room
             * config.num_attention_heads
             // config.num_key_value_heads,
-            "scales": tokens,
-            "codes": tokens * widest,  # of four bytes, of which int8 uses two
+            "scales": tokens * max(1, 2 * (widest // PART)),
+            "codes": tokens * widest,  # of four bytes at most
+            "unpacked": threads * BLOCK * widest // 4,  # of one byte
         }
         for name, size in sizes.items():
             if name not in held or held[name].numel() < size:
                 held[name] = torch.empty(size)
-        return Scratch(*(held[name].data_ptr() for name in sizes))
+        return Scratch(*(held[name].data_ptr() for name in sizes), widest)
 
 
 class NativeDecoder:
@@ -326,7 +356,7 @@ class NativeDecoder:
             c_void_p(wanted.ctypes.data),
             c_void_p(logits.data_ptr()),
             scratch,
-            c_int32(self.context),
+            c_int32(self._weights.room),
             c_int32(threads),
         )
 

@@ -7,28 +7,34 @@ Without a compiler there is no int8, and models run in float32.
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
 from vermilion.nn.compiled import FAST, compiled
 
-SOURCES = tuple(Path(__file__).with_name(n) for n in ("decode.c", "products.h", "attention.h"))
+SOURCES = tuple(
+    Path(__file__).with_name(name)
+    for name in ("decode.c", "products.h", "blocks.h", "multiply.h", "attention.h")
+)
 PAGE = 16  # tokens, as in decode.c
 BLOCK = 16  # outputs
+PART = 32  # inputs
 # A loop in vectors gives what it gives one by one.
 _FLAGS = (*FAST, "-ffp-contract=off")
 
 
 class Matrix(Structure):
-    """Weights as bytes, as `pack` of decode.c lays them out."""
+    """Weights as `lay_out`, `pack` or `pack_blocks` of decode.c lay them out."""
 
     _fields_ = (
         ("codes", c_void_p),
         ("scales", c_void_p),
+        ("steps", c_void_p),
+        ("least", c_void_p),
         ("bias", c_void_p),
         ("out", c_int32),
-        ("in", c_int32),
+        ("inputs", c_int32),  # `in` is a word of Python
     )
 
 
@@ -84,8 +90,12 @@ class Model(Structure):
 class Scratch(Structure):
     """Room for what a pass computes."""
 
-    _fields_ = tuple(
-        (name, c_void_p) for name in ("x", "wide", "seen", "scores", "scales", "codes")
+    _fields_ = (
+        *(
+            (name, c_void_p)
+            for name in ("x", "wide", "seen", "scores", "scales", "codes", "unpacked")
+        ),
+        ("widest", c_int64),
     )
 
 
@@ -96,7 +106,7 @@ def library() -> ctypes.CDLL | None:
     if loaded is not None:
         loaded.forward.restype = None
         loaded.pack.restype = loaded.lay_out.restype = None
-        loaded.kept_size.restype = ctypes.c_int
+        loaded.kept_size.restype = loaded.pack_blocks.restype = ctypes.c_int
     return loaded
 
 

@@ -1,5 +1,5 @@
-/* Products of rows with a matrix, in float32 or in eight-bit weights, and the small functions that
- * stand between them. Part of decode.c, where the rules are said.
+/* Products of rows with weights in float32 or in bytes, and the small functions that stand between
+ * them. Part of decode.c, where the rules are said.
  *
  * N rows, K inputs and O outputs of a matrix.
  */
@@ -16,12 +16,14 @@ enum { BLOCK = 16, TILE = 96, LANES = 8 };
 enum { RMS = 0, LAYER = 1 };
 enum { SILU = 0, GELU = 1, GELU_TANH = 2, RELU = 3, QUICK_GELU = 4 };
 
-/* Weights in blocks of 16 outputs. Bytes: for each pair of inputs, 16 times two. Floats: for each
- * input, 16. */
+/* Weights in blocks of 16 outputs. Floats: for each input, 16. Bytes: for each pair of inputs, 16
+ * times two. Four bits: see pack_blocks. */
 typedef struct {
     const void *codes;
-    const float *scales; /* of each output, (out rounded up to 16); NULL: codes are floats */
-    const float *bias;   /* likewise, or NULL */
+    const float *scales;  /* of each output, (out rounded up to 16); NULL: codes are floats */
+    const int32_t *steps; /* NULL: codes are bytes, or floats */
+    const float *least;   /* with steps */
+    const float *bias;    /* as scales, or NULL */
     int32_t out, in;
 } Matrix;
 
@@ -245,68 +247,4 @@ product_of_floats(const float *a, int stride, const float *w, int n, int rows, f
             for (int o = 0; o < BLOCK; o++)
                 sums[BLOCK * r + o] += a[r * stride + k] * w[BLOCK * k + o];
 #endif
-}
-
-/* Rows of the inputs of a product: whole numbers with a scale each, or floats. */
-typedef struct {
-    void *codes;   /* (N, padded K) */
-    float *scales; /* (N) */
-    int whole;
-} Rows;
-
-static void take(Rows rows, int i, const float *x, int n) {
-    size_t at = (size_t)i * padded(n);
-    if (rows.whole)
-        rows.scales[i] = to_whole(x, (int16_t *)rows.codes + at, n);
-    else
-        memcpy((float *)rows.codes + at, x, sizeof(float) * n);
-}
-
-static inline __attribute__((always_inline)) void
-block_of(const Matrix *m, Rows a, int row, int block, int rows, float *sums) {
-    int stride = padded(m->in);
-    if (m->scales) {
-        int32_t whole[ROWS * BLOCK];
-        product((int16_t *)a.codes + (size_t)row * stride, stride,
-                (const int8_t *)m->codes + (size_t)block * stride * BLOCK, stride / 2, rows, whole);
-        for (int r = 0; r < rows; r++)
-            for (int o = 0; o < BLOCK; o++)
-                sums[BLOCK * r + o] = (float)whole[BLOCK * r + o] *
-                                      (a.scales[row + r] * m->scales[block * BLOCK + o]);
-    } else {
-        product_of_floats((float *)a.codes + (size_t)row * stride, stride,
-                          (const float *)m->codes + (size_t)block * m->in * BLOCK, m->in, rows, sums);
-    }
-}
-
-/* y = (or +=) a Wᵀ + bias for N rows, (N, out). Shared among the threads. */
-static void multiply(const Matrix *m, Rows a, int n, float *y, int add) {
-    int blocks = (m->out + BLOCK - 1) / BLOCK;
-    for (int from = 0; from < n; from += TILE) {
-        int to = from + TILE < n ? from + TILE : n;
-#pragma omp for schedule(static)
-        for (int block = 0; block < blocks; block++) {
-            int first = block * BLOCK;
-            int width = m->out - first < BLOCK ? m->out - first : BLOCK;
-            float sums[ROWS * BLOCK];
-            for (int row = from, rows; row < to; row += rows) {
-                rows = to - row >= ROWS ? ROWS : to - row > 4 ? 4 : to - row;
-                switch (rows) { /* a constant number of rows stays in registers */
-                case 1: block_of(m, a, row, block, 1, sums); break;
-                case 2: block_of(m, a, row, block, 2, sums); break;
-                case 3: block_of(m, a, row, block, 3, sums); break;
-                case 4: block_of(m, a, row, block, 4, sums); break;
-                default: block_of(m, a, row, block, ROWS, sums);
-                }
-                for (int r = 0; r < rows; r++) {
-                    float *to_row = y + (size_t)(row + r) * m->out + first;
-                    for (int o = 0; o < width; o++) {
-                        float value = sums[BLOCK * r + o];
-                        if (m->bias) value += m->bias[first + o];
-                        to_row[o] = add ? to_row[o] + value : value;
-                    }
-                }
-            }
-        }
-    }
 }

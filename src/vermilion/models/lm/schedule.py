@@ -166,7 +166,8 @@ class Scheduler:
             logits = self.decoder.extend(memories, tokens)
             ready = [i for i, writing in enumerate(work) if not writing.unread]
             if ready:
-                self._write([work[i] for i in ready], logits[ready])
+                rows = logits if len(ready) == len(work) else logits[ready]
+                self._write([work[i] for i in ready], rows)
         except BaseException as error:  # a step that is half done cannot be gone on with
             broken = ModelError("another text's caller broke off a step; ask again")
             reason = error if isinstance(error, Exception) else broken
@@ -262,9 +263,9 @@ class Scheduler:
         known = [(w.row.ids, w.memory) for w in self._active if w.memory is not None]
         for other, memory in known + self._kept[::-1]:
             # At least one token has to be read: logits are not remembered.
-            common = _common(ids, other, min(len(ids) - 1, memory.length))
-            if common > longest:
-                best, longest = memory, common
+            most = min(len(ids) - 1, memory.length)
+            if most > longest and ids[: longest + 1] == other[: longest + 1]:
+                best, longest = memory, _common(ids, other, most)
         for place, (_, memory) in enumerate(self._kept):
             if memory is best:
                 self._kept.append(self._kept.pop(place))
@@ -273,11 +274,11 @@ class Scheduler:
 
     def _is_coming(self, ids: list[int], common: int) -> bool:
         """Whether a text in the batch is about to read more of the same beginning."""
-        return any(
-            _common(ids, other.row.ids, len(ids) - 1) >= max(common, other.read) + _WORTH
-            for other in self._active
-            if len(other.unread) > 1
-        )
+        for other in self._active:
+            enough, left = max(common, other.read) + _WORTH, len(other.row.ids) - other.read
+            if left > 1 and enough < len(ids) and ids[:enough] == other.row.ids[:enough]:
+                return True
+        return False
 
     def _write(self, writings: Sequence[Writing], logits: Tensor) -> None:
         """Choose the next token of each text; logits are (B, V)."""
