@@ -39,9 +39,10 @@ SMALLEST = 16  # pixels of the shorter side: below, nothing is hidden
 _INNER, _OUTER = 6.0, 34.0  # waves per tile, between which the chips lie
 _OFF_AXIS = 2  # waves closer to the axes are left out: lines of text and block edges lie there
 _SYNC = 1 / 3  # share of the waves that tell where the pattern lies
-_CALM = 0.55  # grey levels, root mean square, on flat areas
-_BUSY = 0.16  # share of the local detail that is added on busy areas
-_LOUDEST = 7.0  # grey levels, root mean square
+_CALM = 0.6  # grey levels, root mean square, on flat areas
+_BUSY = 0.16  # share of the local spread (5x5 points) that is added on busy areas
+_EDGE, _EDGE_LOUDEST = 0.06, 2.0  # the same on narrow lines and edges, and grey levels at most
+_LOUDEST = 4.0  # grey levels, root mean square
 _CLIP = 2.0  # times the usual size above which a wave's evidence does not grow
 _REPEATS = ((448.0, 4), (192.0, 2), (0.0, 1))  # from this geometric mean of the sides on
 _SEEN_AT = {4: (150.0, np.inf), 2: (90.0, 900.0), 1: (0.0, 400.0)}  # after resizing by 0.5 to 2
@@ -165,9 +166,13 @@ def _analyse(light: Plane) -> tuple[Plane, Plane, Plane]:
     """
     detail = light - ndimage.uniform_filter(light, 15)
     power = ndimage.uniform_filter(detail * detail, 3)
-    # Opening takes away what is narrow: beside an edge between flat areas nothing can be hidden.
-    busy = ndimage.uniform_filter(ndimage.grey_opening(np.sqrt(np.maximum(power, 0)), (7, 7)), 7)
-    mask = np.minimum(np.float32(_CALM) + np.float32(_BUSY) * busy, np.float32(_LOUDEST))
+    near = ndimage.uniform_filter(light, 5)
+    rough = ndimage.uniform_filter(light * light, 5) - near * near
+    rough = np.sqrt(np.maximum(rough, 0))
+    # Opening takes away what is narrow: beside an edge between flat areas little can be hidden.
+    busy = ndimage.uniform_filter(ndimage.grey_opening(rough, (9, 9)), 7)
+    edge = np.minimum(_EDGE * rough, np.float32(_EDGE_LOUDEST))
+    mask = np.minimum(_CALM + _BUSY * busy + edge, np.float32(_LOUDEST))
     variance = np.maximum(ndimage.uniform_filter(power, 7), 0)
     gain = mask / (mask * mask + variance)
     return detail * gain, mask, mask * gain
