@@ -146,6 +146,9 @@ def write(
     system: Annotated[
         str | None, typer.Option(help="Instruction that stands before the prompt.")
     ] = None,
+    watermark: Annotated[
+        float | None, typer.Option(help="Hide a watermark, 0 (none) to 10; 1 or 2 is usual.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the texts as sealed files.")
     ] = None,
@@ -182,6 +185,7 @@ def write(
         "grammar": None if grammar is None else _text(grammar, "grammar"),
         "logprobs": logprobs,
         "system": system,
+        "watermark": watermark,
     }
     settings = {name: value for name, value in given.items() if value is not None}
     options = seal_options(mark, reason, public)
