@@ -1,11 +1,13 @@
-/* A Transformer language model, decoding on a CPU in float32 or in eight-bit weights. Read net.py
+/* A Transformer language model, decoding on a CPU in float32, or in whole numbers ("int8"). Read net.py
  * first: this is the same network, computed for many sequences side by side with nothing in
  * between.
  *
  * Every number of a token is made by the same operations in the same order, whatever stands
  * beside it in the batch, however a text is cut into passes, and with any number of threads.
- * Products in int8 are of whole numbers and have no rounding at all. Compile without -ffast-math
- * and with -ffp-contract=off: both would let two copies of a loop differ in their last digits.
+ * Products with weights in bytes are of whole numbers and have no rounding at all; those with
+ * weights of four bits have none within 32 inputs, whose sums are added in their order. Compile
+ * without -ffast-math and with -ffp-contract=off: both would let two copies of a loop differ in
+ * their last digits.
  *
  * N tokens of this pass, C features, F features within the feed-forward, H heads, G key/value
  * heads, D head size, V vocabulary, K inputs of a matrix.

@@ -15,12 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vermilion.errors import InputError
-from vermilion.models.lm.decoder import Decoder, TorchDecoder
+from vermilion.models.lm.decoder import Decoder
 from vermilion.models.lm.loss import perplexity
 from vermilion.models.lm.native import NativeDecoder
 from vermilion.models.lm.net import LM
 from vermilion.models.lm.tokenizer import Tokenizer
-from vermilion.nn.packed import pack
 
 _WINDOW = 512
 _MEMORY = 2**30
@@ -29,7 +28,7 @@ _STEPS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A model in int8 beside itself in float32, on the same text and machine.
+    """A model in int8 beside itself in float32, in the same decoder, on the same text and machine.
 
     Attributes:
         float32_perplexity: of the text, exp of the mean loss.
@@ -59,7 +58,7 @@ class Measured:
 def measure(
     net: LM, tokenizer: Tokenizer, text: str, watch: Callable[[int, int], None] | None = None
 ) -> Measured:
-    """Measure a model. Its linear layers are packed for float32 on the way.
+    """Measure a model.
 
     Args:
         net: the network, in float32 on the CPU.
@@ -76,20 +75,17 @@ def measure(
         raise InputError(
             f"data: it has {len(ids)} tokens; give at least {2 * _WINDOW} that say something"
         )
-    native = NativeDecoder(net, _MEMORY)
-    pack(net)
-    windows = list(_windows(ids, min(_WINDOW, native.context)))
+    decoders = [NativeDecoder(net, _MEMORY, dtype) for dtype in ("float32", "int8")]
+    windows = list(_windows(ids, min(_WINDOW, *(decoder.context for decoder in decoders))))
     losses = [0.0, 0.0]
     for number, window in enumerate(windows):
-        with torch.inference_mode():
-            exact = net(torch.tensor([window]))[0]  # (T, V)
-        for i, logits in enumerate((exact, native.every(window))):
-            losses[i] += _loss(logits, window)
+        for i, decoder in enumerate(decoders):
+            losses[i] += _loss(decoder.every(window), window)
         if watch is not None:
             watch(number + 1, len(windows))
     count = sum(len(window) - 1 for window in windows)
     float32, int8 = (perplexity(loss / count) for loss in losses)
-    speeds = _speeds((TorchDecoder(net, _MEMORY), native), windows[0][:64])
+    speeds = _speeds(decoders, windows[0][:64])
     return Measured(
         float32_perplexity=float32,
         int8_perplexity=int8,
