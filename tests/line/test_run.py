@@ -14,6 +14,7 @@ from vermilion.errors import InputError, NotFoundError, StorageError
 from vermilion.line import recipe as recipes
 from vermilion.line.finished import Watcher
 from vermilion.line.plan import derive_seed
+from vermilion.line.files import verify_file
 from vermilion.line.run import Line
 from vermilion.settings import Settings
 from vermilion.types import Prompt, Recipe
@@ -56,11 +57,15 @@ def test_a_set_is_made_kept_and_copied_out(
     assert [(i.asset.step, i.asset.index) for i in finished.items] == [
         ("copy", 0), ("copy", 1), ("voice", 0),
     ]  # fmt: skip
-    names = ["copy-1.txt", "copy-2.txt", "set.json", "voice.wav"]
+    names = ["copy-1.txt", "copy-2.txt", "credentials", "set.json", "voice.wav"]
     assert sorted(path.name for path in (tmp_path / "tea").iterdir()) == names
     for item in finished.items:
         assert item.file is not None
-        assert item.file.read_bytes() == line.library.read(item.asset)
+        verdict = verify_file(line.sealer, item.file, 10**6)
+        assert verdict.credential.state == "ours"
+        assert verdict.asset_id == item.asset.id
+        assert verdict.label is not None
+        assert b"AIGC" not in line.library.read(item.asset)
         assert item.asset.set_id == finished.id
         assert item.seconds > 0
     first, second, voice = (item.asset for item in finished.items)
@@ -212,7 +217,13 @@ def test_a_set_is_replaced_only_when_asked(
         line.make(brief, **options)
     line.make({**brief, "counts": {"voice": 0, "copy": 1}}, **options, overwrite=True)
     names = sorted(path.name for path in (tmp_path / "set").iterdir())
-    assert names == ["copy.txt", "notes.md", "set.json"]
+    assert names == ["copy.txt", "credentials", "notes.md", "set.json"]
+    beside = (tmp_path / "set" / "credentials").iterdir()
+    assert sorted(path.name for path in beside) == ["copy.txt.c2pa"]
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_an_earlier_set_stays_when_the_new_one_fails(
@@ -220,10 +231,10 @@ def test_an_earlier_set_stays_when_the_new_one_fails(
 ) -> None:
     options = {"models": {"text": tiny_model}, "out": tmp_path / "set", "overwrite": True}
     line.make({"subject": "tea", "counts": {"voice": 0}}, recipe=copy, **options)
-    before = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
+    before = _files(tmp_path / "set")
     with pytest.raises(InputError, match="facts is empty"):
         line.make("tea", recipe="lesson", **options)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == before
+    assert _files(tmp_path / "set") == before
     with pytest.raises(InputError, match="facts is empty"):
         line.make("tea", recipe="lesson", **{**options, "out": tmp_path / "new"})
     assert not (tmp_path / "new").exists()
@@ -252,7 +263,10 @@ def test_write_and_speak(line: Line, tiny_model: str, tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "a.flac").samplerate == 24_000
     flac, _ = soundfile.read(tmp_path / "a.flac")
     wav, _ = soundfile.read(asset.path)
-    assert np.array_equal(flac, wav)
+    # The copy has the mark behind it and a watermark in it; the library's file has neither.
+    assert len(flac) > len(wav) + 24_000
+    assert np.corrcoef(flac[: len(wav)], wav)[0, 1] > 0.98
+    assert verify_file(line.sealer, tmp_path / "a.flac", 10**7).asset_id == asset.id
 
 
 @pytest.mark.parametrize(
@@ -261,7 +275,7 @@ def test_write_and_speak(line: Line, tiny_model: str, tmp_path: Path) -> None:
         ({"speed": 3.0}, "speed must be 0.5 to 2"),
         ({"loudness": 0.0}, "loudness must be -40 to -10"),
         ({"speeed": 1.0}, "did you mean speed"),
-        ({"out": "a.ogg"}, "should end in one of .wav, .flac, .mp3"),
+        ({"out": "a.aiff"}, "should end in one of .wav, .flac, .mp3"),
         ({"voice": "emma"}, "vermilion models pull hibari-emma"),
         ({"voice": "nobody"}, "there is no model 'hibari-nobody'"),
     ],
