@@ -1,6 +1,6 @@
 """What the watermarks of pictures and sound outlive, and how often they are found where none is.
 
-    python benchmarks/watermark.py pictures [--stickers FOLDER]     marked pictures, attack by attack
+    python benchmarks/watermark.py pictures [--stickers FOLDER]     marked ones, by attack
     python benchmarks/watermark.py unmarked [--stickers FOLDER]     1,000 pictures without a mark
     python benchmarks/watermark.py small [--stickers FOLDER]        what 64 to 256 pixels hold
     python benchmarks/watermark.py sounds --speech FOLDER           marked and unmarked sound
@@ -34,10 +34,25 @@ from vermilion.seal.watermark import picture, sound
 KEY = bytes(range(32))
 OTHER = bytes(range(1, 33))
 PHOTOGRAPHS = (
-    "astronaut.png coffee.png chelsea.png rocket.jpg camera.png gravel.png brick.png grass.png"
-    " moon.png coins.png hubble_deep_field.jpg retina.jpg ihc.png motorcycle_left.png page.png"
-    " text.png cell.png clock_motion.png"
-).split()
+    "astronaut.png",
+    "coffee.png",
+    "chelsea.png",
+    "rocket.jpg",
+    "camera.png",
+    "gravel.png",
+    "brick.png",
+    "grass.png",
+    "moon.png",
+    "coins.png",
+    "hubble_deep_field.jpg",
+    "retina.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "page.png",
+    "text.png",
+    "cell.png",
+    "clock_motion.png",
+)
 SIZES = (768, 512, 448, 320, 256)
 
 Attack = Callable[[Image.Image], Image.Image]
@@ -423,7 +438,7 @@ def run_cost() -> None:
         marked = picture.embed(pixels, wanted, KEY)
         cut = np.ascontiguousarray(marked[size // 10 :, size // 10 :])
         for name, work in (
-            ("embed", lambda p=pixels: picture.embed(p, wanted, KEY)),
+            ("embed", lambda p=pixels, w=wanted: picture.embed(p, w, KEY)),
             ("detect", lambda m=marked: picture.detect(m, KEY)),
             ("detect after a crop", lambda c=cut: picture.detect(c, KEY)),
             ("detect in an unmarked one", lambda p=pixels: picture.detect(p, KEY)),

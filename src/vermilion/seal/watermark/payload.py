@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,14 +133,15 @@ def decode(evidence: NDArray[np.float64]) -> tuple[int, float]:
     return payload, float(np.mean((steps > 0) == (sent > 0)))
 
 
-def evidence(score: float, trials: int, asset_id: str | None) -> float:
+def evidence(score: float, trials: int, asset_id: str | None, readings: int = 1) -> float:
     """How probable a finding is where no watermark of this key is: an upper bound.
 
     The null model: the content does not depend on the key, whose signs are independent fair
     coins. `score` is the sum of n of those signs with weights of length 1, so its upper tail is
     at most exp(-score^2 / 2) (Hoeffding, 1963, theorem 2), for each of the `trials` places that
-    were tried. Check bits agree by chance in 2^-24 of the readings, whatever the score, because
-    other signs carry them.
+    were tried. Check bits agree by chance in 2^-24 of the `readings`, whatever the score, because
+    other signs carry them. The factor 2 is for looking at both.
     """
-    chance = min(1.0, trials * float(np.exp(-(max(score, 0.0) ** 2) / 2)))
-    return min(1.0, 2.0 * chance * (2.0**-CHECK_BITS if asset_id is not None else 1.0))
+    chance = min(1.0, trials * math.exp(-(max(score, 0.0) ** 2) / 2))
+    checked = 1.0 if asset_id is None else min(1.0, readings * 2.0**-CHECK_BITS)
+    return min(1.0, 2.0 * chance * checked)
