@@ -25,8 +25,9 @@ $(VENV)/ready-dev: $(VENV)/ready
 models: $(VENV)/ready  ## Fetch the default models (93 MB, once)
 	@$(BIN)/vermilion models pull
 
-demo: models  ## Make a finished set from examples/briefs/coffee.toml
-	@$(BIN)/vermilion make examples/briefs/coffee.toml
+demo: models  ## Make a finished set from examples/briefs/coffee.toml, and check its seals
+	@$(BIN)/vermilion make examples/briefs/coffee.toml --out out/demo --overwrite
+	@$(BIN)/vermilion verify out/demo
 
 test: $(VENV)/ready-dev models  ## Run the tests
 	$(BIN)/python -m pytest

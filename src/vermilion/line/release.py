@@ -47,6 +47,7 @@ def about(library: Library, sealer: Sealer, asset: Asset, generations: int = 3) 
         training_data=str(model.get("training_data", "")),
         prompt=str(prompt.get("text", "")),
         recipe=asset.recipe,
+        family=asset.parents,
         sources=_sources(library, sealer, asset, generations),
     )
 

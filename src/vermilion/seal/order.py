@@ -31,6 +31,7 @@ class About:
             first source is that file.
         source_type: IPTC's DigitalSourceType; empty: made by AI, or edited with AI.
         sources: what it was made from, with their own credentials, which stay in the chain.
+        family: ids of other assets that it may resemble: its parents, versions of itself.
         producer: the label that the file came with, whose producer made it first; None: made here.
     """
 
@@ -45,6 +46,7 @@ class About:
     edited: bool = False
     source_type: str = ""
     sources: tuple[Parent, ...] = ()
+    family: tuple[str, ...] = ()
     producer: Label | None = None
 
 

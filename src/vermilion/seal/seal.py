@@ -14,6 +14,7 @@ import hmac
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +112,9 @@ class Sealer:
             signed.content, target, signed.sidecar, authority=self.authority, key=self.key
         )
         _must_read_back(verdict, label, about, options)
+        near = verify.closest_other(
+            self.ledger.find(prints=stamped.prints), {about.asset_id, *about.family}
+        )
         number = self.ledger.append(
             _entry(content, signed.content, target, about, options, stamped)
         )
@@ -119,6 +123,7 @@ class Sealer:
             "format": target.suffix,
             "label": label.inner(),
             "ledger": number,
+            "originality": {"score": 1.0} if near is None else asdict(near),
             "found": {finding.what: finding.words for finding in verdict.findings},
             **({"remarks": list(signed.notes)} if signed.notes else {}),
         }

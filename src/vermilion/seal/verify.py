@@ -6,7 +6,7 @@ file, sidecar → Verdict: signature, signer, label, source, mark, watermark, le
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI, Label, Statement
 from vermilion.seal.ledger import Ledger, Match
 from vermilion.seal.marks import tells, text
 from vermilion.seal.media import pictures
-from vermilion.seal.originality import Prints
+from vermilion.seal.originality import Measure, Near, Prints, score
 from vermilion.seal.watermark import picture as picture_watermark
 from vermilion.seal.watermark import text as text_watermark
 from vermilion.seal.watermark.payload import Found
@@ -29,6 +29,8 @@ What = Literal[
     "signature", "signer", "label", "source", "mark", "watermark", "ledger", "originality"
 ]
 State = Literal["good", "bad", "absent", "unknown"]
+
+_MEASURES: Mapping[str, Measure] = {"picture": "picture", "sound": "sound", "text": "text"}
 
 Hidden = Callable[[str], text_watermark.Found | None]
 """Looks for the watermark of a text that our engine wrote."""
@@ -307,14 +309,25 @@ def _ledger(matches: list[Match], digest: str) -> tuple[Finding, str]:
 
 
 def _originality(matches: list[Match], known: str) -> Finding:
-    """Whether it is close to something else that was sealed here."""
-    others = [match for match in matches if match.entry.asset_id != known]
-    if not others:
+    """Whether it is a copy of something else that was sealed here, or close to it."""
+    near = closest_other(matches, {known})
+    if near is None:
         return Finding("originality", "good", "nothing else that was sealed here is close to it")
-    near = others[0]
-    words = f"close to asset {near.entry.asset_id} ({near.measure}, distance {near.distance:.3g})"
-    facts = {"asset_id": near.entry.asset_id, "distance": near.distance, "measure": near.measure}
-    return Finding("originality", "bad", words, facts)
+    state: State = "bad" if near.score == 0 else "unknown"
+    how = "a copy of" if near.score == 0 else "close to"
+    words = f"{how} asset {near.name} ({near.measure}, originality {near.score:.2f})"
+    facts = {"asset_id": near.name, "distance": near.distance, "score": near.score}
+    return Finding("originality", state, words, facts)
+
+
+def closest_other(matches: Sequence[Match], own: Collection[str]) -> Near | None:
+    """The closest asset among what the ledger found, but for those of these ids."""
+    others = [
+        Near(match.entry.asset_id, measure, match.distance, score(measure, match.distance))
+        for match in matches
+        if match.entry.asset_id not in own and (measure := _MEASURES.get(match.measure)) is not None
+    ]
+    return min(others, key=lambda near: near.score, default=None)
 
 
 def _asset_id(
