@@ -31,10 +31,13 @@ _WHERE = {
     "seal": "vermilion.line.default",
     "verify": "vermilion.line.default",
     "export_asset": "vermilion.line.release:export",
-    "verify_file": "vermilion.line.files",
+    "verify_file": "vermilion.line.verify",
+    "files_in": "vermilion.line.verify",
+    "hidden_words": "vermilion.line.verify",
     "add_file": "vermilion.line.files",
     "seal_file": "vermilion.line.files",
     "SealOptions": "vermilion.seal.order",
+    "Sealer": "vermilion.seal.seal",
     "measure": "vermilion.runtime.measure",
     "get_settings": "vermilion.settings",
     "Line": "vermilion.line.run",
@@ -74,13 +77,15 @@ if TYPE_CHECKING:
         verify,
         write,
     )
-    from vermilion.line.files import add_file, seal_file, verify_file
+    from vermilion.line.files import add_file, seal_file
     from vermilion.line.finished import FinishedSet, Watcher
     from vermilion.line.release import export as export_asset
     from vermilion.line.run import Line
+    from vermilion.line.verify import files_in, hidden_words, verify_file
     from vermilion.runtime.measure import measure
     from vermilion.runtime.store import Store
     from vermilion.seal.order import SealOptions
+    from vermilion.seal.seal import Sealer
     from vermilion.settings import get_settings
     from vermilion.train.lm.door import plan_lm, train_lm
     from vermilion.train.lm.options import training_settings
@@ -99,6 +104,7 @@ __all__ = [
     "Recipe",
     "Sample",
     "SealOptions",
+    "Sealer",
     "Step",
     "Store",
     "VermilionError",
@@ -110,7 +116,9 @@ __all__ = [
     "embed",
     "export",
     "export_asset",
+    "files_in",
     "get_settings",
+    "hidden_words",
     "load",
     "make",
     "measure",

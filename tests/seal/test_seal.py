@@ -159,7 +159,7 @@ def test_a_label_of_others_stays_and_ours_says_who_spreads(sealer: Sealer) -> No
     about = About(
         asset_id="k3f9x2ab",
         edited=True,
-        producer=theirs,
+        said=Statement(label=theirs),
         sources=(Parent(content=labelled, form=FORMATS["png"], title="theirs.png"),),
     )
     verdict = found(sealer, sealer.seal(labelled, FORMATS["png"], about))

@@ -16,12 +16,15 @@ from vermilion.cli.show import (
     AsJson,
     Quiet,
     asset_json,
+    err,
     one_line,
     out,
     print_json,
     shown,
     spinner,
+    work_bar,
 )
+from vermilion.errors import InputError
 from vermilion.runtime.disk import human_size
 
 app = typer.Typer(no_args_is_help=True, help="What was made: list, show, find, export, remake.")
@@ -141,24 +144,49 @@ def _grow(tree: Tree, relatives: Any) -> None:
 
 @app.command()
 def add(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What to take in.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="What to take in: files or folders.")
+    ],
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Take files into the library, with what other tools wrote into them.
 
-    A1111, ComfyUI, InvokeAI and Fooocus leave their prompt and settings in pictures.
+    A1111, ComfyUI, InvokeAI and Fooocus leave their prompt and settings in pictures. What is here
+    already is not kept twice. One that cannot be read does not stop the others; exit code 2 then.
     """
-    largest = vm.get_settings().max_file_bytes
-    with _open() as library:
-        assets = [vm.add_file(library, file, largest) for file in files]
+    rows: list[dict[str, Any]] = []
+    failed = 0
+    with vm.Line() as line, work_bar(shown(quiet, as_json) and len(files) > 1) as progress:
+        paths = vm.files_in(files)
+        task = progress.add_task("taking in", total=len(paths))
+        for path in paths:
+            try:
+                asset, is_new = vm.add_file(
+                    line.library, line.sealer, path, line.settings.max_file_bytes
+                )
+            except InputError as error:
+                failed = error.exit_code
+                rows.append({"file": str(path), "error": str(error), "kind": type(error).__name__})
+                if not as_json:
+                    err.print(f"{path}: {error}", markup=False, soft_wrap=True)
+            else:
+                rows.append({"file": str(path), "new": is_new, **asset_json(asset)})
+                if not as_json:
+                    out.print(_added(path, asset, is_new, quiet), markup=False, soft_wrap=True)
+            progress.advance(task)
     if as_json:
-        print_json([asset_json(asset) for asset in assets])
-        return
-    for asset, file in zip(assets, files, strict=True):
-        tool = asset.recipe.get("made_with", {}).get("tool", "")
-        made = f", made with {tool}" if tool and not quiet else ""
-        out.print(f"{asset.id}: {file}{made}", markup=False, soft_wrap=True)
+        print_json(rows)
+    if failed:
+        raise typer.Exit(failed)
+
+
+def _added(path: Path, asset: Any, is_new: bool, quiet: bool) -> str:
+    if quiet:
+        return str(asset.id)
+    tool = asset.recipe.get("made_with", {}).get("tool", "")
+    made = f", made with {tool}" if tool else ""
+    return f"{asset.id}: {path}{made if is_new else ', is here already'}"
 
 
 @app.command()

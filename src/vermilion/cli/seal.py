@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from typer.core import TyperGroup
 import vermilion as vm
 from vermilion.cli.sealing import Mark, Place, Public, Reason, Style, seal_options
 from vermilion.cli.show import AsJson, Quiet, out, print_json, shown, work_bar
-from vermilion.errors import InputError
+from vermilion.errors import InputError, VermilionError
 
 _SIGNS = {
     "good": "[green]✓[/]",
@@ -44,9 +45,16 @@ app = typer.Typer(
 def file(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="That you have the right to label.")],
     target: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to.  [default: NAME-sealed]")
+        Path | None,
+        typer.Option("--out", "-o", help="File or folder to write to.  [default: NAME-sealed]"),
     ] = None,
-    language: Annotated[str | None, typer.Option(help="Of the mark: en, zh.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what lies there already.")
+    ] = False,
+    language: Annotated[
+        str | None,
+        typer.Option(help="Of the mark: zh and ja say AI生成, others AI-generated."),
+    ] = None,
     composite: Annotated[
         bool, typer.Option("--composite", help="A person's work with parts by AI.")
     ] = False,
@@ -58,7 +66,10 @@ def file(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take a file into the library and write it sealed."""
+    """Take a file into the library and write it sealed: marked, labelled, signed.
+
+    For what AI made elsewhere and you have the right to label. The file itself stays as it is.
+    """
     options = seal_options(mark, reason, public, place, style)
     with vm.Line() as line:
         asset, paths = vm.seal_file(
@@ -67,6 +78,7 @@ def file(
             path,
             line.settings.max_file_bytes,
             out=target,
+            overwrite=overwrite,
             language=language,
             composite=composite,
             options=options,
@@ -77,7 +89,8 @@ def file(
     for written in paths:
         out.print(str(written), markup=False, soft_wrap=True)
     if not quiet:
-        out.print(f"sealed as {asset.id}; look: vermilion verify {paths[0]}", soft_wrap=True)
+        words = f"sealed as {asset.id}; look: vermilion verify {shlex.quote(str(paths[0]))}"
+        out.print(words, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -90,22 +103,30 @@ def init(
         str | None, typer.Option(help="Address of a time-stamp authority, asked at each signature.")
     ] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make the authority that signs here, or take your own certificate for it."""
     if (cert is None) != (key is None):
         raise InputError("cert: --cert and --key belong together; give both or neither")
     if cert is None and tsa is not None:
         raise InputError("tsa: a time-stamp authority needs --cert and --key of your own")
-    with vm.Line() as line:
-        authority = line.sealer.authority
-        if cert is not None and key is not None:
-            authority = authority.replace(_read(cert, "cert"), _read(key, "key"), tsa)
+    authority = _sealer().authority
+    if cert is not None and key is not None:
+        authority = authority.replace(_read(cert, "cert"), _read(key, "key"), tsa)
     facts = authority.facts()
     if as_json:
         print_json(facts)
         return
+    if quiet:
+        out.print(str(facts["fingerprint"]))
+        return
     for name, value in facts.items():
         out.print(f"[dim]{name.replace('_', ' '):<15}[/] {escape(str(value))}", soft_wrap=True)
+
+
+def _sealer() -> vm.Sealer:
+    settings = vm.get_settings()
+    return vm.Sealer(settings.seal_dir, settings.producer)
 
 
 def _read(path: Path, what: str) -> bytes:
@@ -124,19 +145,24 @@ def audit(
         str, typer.Option(help="Hash of the ledger's head that you wrote down earlier.")
     ] = "",
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Check the ledger's chain; with a file, find which asset it is a copy of."""
-    with vm.Line() as line:
-        result = line.sealer.ledger.audit(known=known)
-        verdict = (
-            None
-            if path is None
-            else vm.verify_file(line.sealer, path, line.settings.max_file_bytes)
-        )
+    """Check the ledger's chain; with a file, find which asset it is a copy of.
+
+    Exit code 1: the ledger was changed.
+    """
+    sealer, verdict = _sealer(), None
+    result = sealer.ledger.audit(known=known)
+    if path is not None:
+        verdict = vm.verify_file(sealer, path, vm.get_settings().max_file_bytes)
     if as_json:
         print_json(
             {"audit": asdict(result), "file": None if verdict is None else _json(path, verdict)}
         )
+    elif quiet:
+        out.print("whole" if result.ok else "changed")
+        if verdict is not None:
+            out.print(verdict.asset_id or "unknown")
     else:
         _show_audit(result)
         if verdict is not None:
@@ -159,46 +185,60 @@ def _show_audit(result: Any) -> None:
 
 def verify(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files or folders.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="That may have written the texts: its watermark is looked for."),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Check what files say about their making: signature, signer, label, watermark, ledger.
 
-    Exit code 0: all is well. Else that of the first thing that is wrong or missing: 10 signature,
-    11 signer, 12 label, 13 IPTC source type, 14 mark, 15 watermark, 16 ledger, 17 originality.
+    Exit code 0: all is well. Else the smallest of: 2 a file cannot be read, 10 signature,
+    11 signer, 12 label, 13 IPTC source type, 14 mark, 15 watermark, 16 ledger, 17 originality
+    is wrong or missing.
     """
-    paths = [path for file in files for path in _inside(file)]
-    with vm.Line() as line, work_bar(shown(quiet, as_json) and len(paths) > 1) as progress:
+    paths = vm.files_in(files)
+    settings, sealer = vm.get_settings(), _sealer()
+    hidden = None if model is None else vm.hidden_words(settings, sealer, model)
+    found: list[Any] = []
+    with work_bar(shown(quiet, as_json) and len(paths) > 1) as progress:
         task = progress.add_task("looking", total=len(paths))
-        verdicts = []
         for path in paths:
-            verdicts.append(vm.verify_file(line.sealer, path, line.settings.max_file_bytes))
+            one: Any
+            try:
+                one = vm.verify_file(sealer, path, settings.max_file_bytes, hidden)
+            except VermilionError as error:
+                one = error
+            found.append(one)
+            if not as_json:
+                _tell(path, one, quiet)
             progress.advance(task)
     if as_json:
-        print_json([_json(path, one) for path, one in zip(paths, verdicts, strict=True)])
-    else:
-        for path, one in zip(paths, verdicts, strict=True):
-            if quiet:
-                out.print(f"{one.exit_code} {path}", markup=False, soft_wrap=True)
-            else:
-                _show(path, one)
-    failed = [one.exit_code for one in verdicts if one.exit_code]
+        print_json([_json(path, one) for path, one in zip(paths, found, strict=True)])
+    elif not quiet and len(paths) > 1:
+        good = sum(one.exit_code == 0 for one in found)
+        out.print(f"{len(paths)} files, {good} in order")
+    failed = [one.exit_code for one in found if one.exit_code]
     if failed:
         raise typer.Exit(min(failed))
 
 
-def _inside(path: Path) -> list[Path]:
-    """A file, or what a folder holds of what can be sealed, but for what describes a set."""
-    if not path.is_dir():
-        return [path]
-    return sorted(
-        entry
-        for entry in path.iterdir()
-        if entry.is_file() and entry.name != "set.json" and entry.suffix != ".c2pa"
-    )
+def _tell(path: Path, one: Any, quiet: bool) -> None:
+    """One file's verdict, or why there is none."""
+    if quiet:
+        out.print(f"{one.exit_code} {path}", markup=False, soft_wrap=True)
+    elif isinstance(one, VermilionError):
+        out.print(f"[bold]{escape(str(path))}[/]", soft_wrap=True)
+        out.print(f"  {_SIGNS['bad']} {escape(str(one))}", soft_wrap=True)
+    else:
+        _show(path, one)
 
 
 def _json(path: Path | None, verdict: Any) -> dict[str, Any]:
+    if isinstance(verdict, VermilionError):
+        said = {"error": str(verdict), "kind": type(verdict).__name__}
+        return {"file": str(path), **said, "exit_code": verdict.exit_code}
     return {
         "file": str(path),
         "summary": verdict.summary,

@@ -163,6 +163,7 @@ class Library:
         kind: str | None = None,
         set_id: str | None = None,
         licence: str | None = None,
+        sha256: str | None = None,
         limit: int = 50,
         offset: int = 0,
     ) -> builtins.list[Asset]:
@@ -172,6 +173,7 @@ class Library:
             kind: only those of this kind.
             set_id: only those of this set.
             licence: only those of models under this licence, an SPDX expression.
+            sha256: only those with these bytes, in lower-case hex.
             limit: how many at most, 1 or more.
             offset: how many to leave out at the beginning, 0 or more.
 
@@ -186,6 +188,8 @@ class Library:
             newest = newest.where(asset.c.set_id == storable("set_id", set_id))
         if licence is not None:
             newest = newest.where(asset.c.licence == storable("licence", licence))
+        if sha256 is not None:
+            newest = newest.where(asset.c.sha256 == storable("sha256", sha256))
         with self._database.read() as connection:
             return [self._asset(row) for row in connection.execute(newest).mappings()]
 

@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vermilion.line import files, release
+from vermilion.line import verify as looking
 from vermilion.line.finished import FinishedSet
 from vermilion.line.run import Line
 from vermilion.runtime.engines import Engine
 from vermilion.seal.order import SealOptions
+from vermilion.seal.seal import Sealer
 from vermilion.seal.verify import Verdict
+from vermilion.settings import get_settings
 from vermilion.types import Asset, Brief
 
 
@@ -68,16 +71,23 @@ def export(
     return release.export(line.library, line.sealer, asset, Path(folder), suffix, options)
 
 
-def verify(path: str | Path) -> Verdict:
-    """What a file says about itself, and whether it is true; see `line.files.verify_file`."""
-    line = default_line()
-    return files.verify_file(line.sealer, Path(path), line.settings.max_file_bytes)
+def verify(path: str | Path, *, model: str | None = None) -> Verdict:
+    """What a file says about itself, and whether it is true; see `line.verify.verify_file`.
+
+    Args:
+        path: of the file.
+        model: that may have written a text, whose watermark is then looked for; None: it is not.
+    """
+    settings = get_settings()
+    sealer = Sealer(settings.seal_dir, settings.producer)
+    hidden = None if model is None else looking.hidden_words(settings, sealer, model)
+    return looking.verify_file(sealer, Path(path), settings.max_file_bytes, hidden)
 
 
 def add(path: str | Path) -> Asset:
     """Take a file into the library; see `line.files.add_file`."""
     line = default_line()
-    return files.add_file(line.library, Path(path), line.settings.max_file_bytes)
+    return files.add_file(line.library, line.sealer, Path(path), line.settings.max_file_bytes)[0]
 
 
 def seal(path: str | Path, **options: Any) -> tuple[Asset, list[Path]]:

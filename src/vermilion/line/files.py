@@ -1,104 +1,72 @@
-"""Files that come from outside: looked at, taken into the library, sealed."""
+"""Files that come from outside: taken into the library, sealed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from vermilion.errors import InputError, NotFoundError
 from vermilion.library import Library
-from vermilion.line.release import about, sidecar_of, write_sealed
-from vermilion.seal import carriers, foreign
-from vermilion.seal.claims import Parent
+from vermilion.line.release import about, write_sealed
+from vermilion.line.verify import read_file, read_sidecar
+from vermilion.seal import carriers, credentials, foreign
 from vermilion.seal.formats import Format, format_of
-from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI
+from vermilion.seal.labels import EDITED_WITH_AI
 from vermilion.seal.marks import text
 from vermilion.seal.media import pictures
 from vermilion.seal.order import SealOptions
 from vermilion.seal.seal import Sealer
-from vermilion.seal.verify import Verdict, examine
-from vermilion.seal.watermark.text import Found
 from vermilion.types import Asset
 
 KINDS = {"picture": "picture", "drawing": "picture", "document": "text"}
 """The kind of an asset from outside, by its medium; others are called as their medium."""
 
-_LARGEST_SIDECAR = 16_000_000
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
-def read_file(path: Path, largest: int) -> tuple[bytes, Format]:
-    """A file's bytes and format.
-
-    Args:
-        path: of the file.
-        largest: bytes that are read at most.
-
-    Raises:
-        NotFoundError: there is no such file.
-        InputError: it is too large, cannot be read, or is of a kind that cannot be sealed.
-    """
-    if not path.is_file():
-        raise NotFoundError(f"file: there is no file {path}")
-    form = format_of(path.suffix)
-    size = path.stat().st_size
-    if size > largest:
-        raise InputError(
-            f"file: {path} has {size:,} bytes; at most {largest:,} are read; raise"
-            " VERMILION_MAX_FILE_BYTES"
-        )
-    try:
-        return path.read_bytes(), form
-    except OSError as error:
-        raise InputError(f"file: {path} cannot be read: {error.strerror or error}") from None
-
-
-def verify_file(
-    sealer: Sealer,
-    path: Path,
-    largest: int,
-    hidden: Callable[[str], Found | None] | None = None,
-) -> Verdict:
-    """What a file says about itself, and whether it is true.
-
-    Args:
-        sealer: who we are.
-        path: of the file; its credential may lie beside it, as `NAME.c2pa`.
-        largest: bytes that are read at most.
-        hidden: looks for the watermark of a text; None: nobody does.
-
-    Raises:
-        InputError, NotFoundError: as `read_file`, or the file is damaged.
-    """
-    content, form = read_file(path, largest)
-    return examine(
-        content,
-        form,
-        _sidecar(path),
-        authority=sealer.authority,
-        key=sealer.key,
-        ledger=sealer.ledger,
-        hidden=hidden,
-    )
-
-
-def add_file(library: Library, path: Path, largest: int) -> Asset:
+def add_file(library: Library, sealer: Sealer, path: Path, largest: int) -> tuple[Asset, bool]:
     """Take a file into the library, with what other tools wrote into it about its making.
 
     Args:
         library: where to.
+        sealer: tells our own sealed files, whose assets may be here already.
         path: of the file.
         largest: bytes that are read at most.
 
     Returns:
-        The asset. Its recipe has no `prompt`, since it cannot be made again here, but `made_with`
-        where a tool is known: A1111, ComfyUI, InvokeAI or Fooocus, with prompt and settings.
+        The asset, and whether it is new: the same bytes are not kept twice, nor is a sealed copy
+        of what is here. Its recipe has no `prompt`, since it cannot be made again here, but
+        `made_with` where a tool is known: A1111, ComfyUI, InvokeAI or Fooocus, with prompt and
+        settings.
 
     Raises:
-        InputError, NotFoundError: as `read_file`, or the file is damaged.
+        InputError, NotFoundError, StorageError: as `read_file`, or the file is damaged.
     """
     content, form = read_file(path, largest)
+    known = _here(library, sealer, content, form, path)
+    return (_add(library, content, form, path), True) if known is None else (known, False)
+
+
+def _here(
+    library: Library, sealer: Sealer, content: bytes, form: Format, path: Path
+) -> Asset | None:
+    """The asset that a file is, or is a sealed copy of, if it is here."""
+    same = library.list(sha256=hashlib.sha256(content).hexdigest(), limit=1)
+    if same or not sealer.folder.exists():
+        return same[0] if same else None
+    credential = credentials.read(content, form, read_sidecar(path), sealer.authority)
+    if credential.state != "ours":
+        return None
+    try:
+        return library.get(credential.asset_id)
+    except NotFoundError:
+        return None
+
+
+def _add(library: Library, content: bytes, form: Format, path: Path) -> Asset:
     if form.medium == "picture":
         pictures.decode(content, form)  # whether it is one
     statement = carriers.read(content, form)
@@ -131,6 +99,7 @@ def seal_file(
     largest: int,
     *,
     out: Path | None = None,
+    overwrite: bool = False,
     language: str | None = None,
     composite: bool = False,
     options: SealOptions | None = None,
@@ -145,8 +114,9 @@ def seal_file(
         sealer: who seals.
         path: of the file.
         largest: bytes that are read at most.
-        out: where to; None: beside it, as `NAME-sealed`.
-        language: of the mark; None: that of its words.
+        out: where to, a file or a folder that is there; None: beside it, as `NAME-sealed`.
+        overwrite: whether another file may lie there already, which is replaced.
+        language: of the mark, ISO 639-1; None: that of its words.
         composite: whether it is a person's work with parts by AI, not made by AI alone.
         options: how; None: with a mark, private.
 
@@ -154,38 +124,53 @@ def seal_file(
         The asset, and what was written.
 
     Raises:
-        InputError, NotFoundError: as `add_file`, or it cannot be marked.
+        InputError, NotFoundError, StorageError: as `add_file`, it is sealed already, it cannot
+            be marked, or something else lies where it shall go.
         SealError: it did not read back; nothing was written.
-        StorageError: `out` cannot be written.
     """
-    target = path.with_name(f"{path.stem}-sealed{path.suffix}") if out is None else out
-    wanted = format_of(target.suffix)
+    if language is not None and _LANGUAGE.fullmatch(language) is None:
+        raise InputError(f"language: {language!r} is no code such as en or zh")
     content, form = read_file(path, largest)
-    asset = add_file(library, path, largest)
-    before = Parent(content=content, form=form, title=path.name, sidecar=_sidecar(path))
-    statement = carriers.read(content, form)
-    said = replace(
-        about(library, sealer, asset),
-        sources=(before,),
-        edited=True,
-        source_type=EDITED_WITH_AI if composite else statement.source_type or MADE_BY_AI,
-        producer=statement.label,
-    )
+    target = _target(path, out, overwrite)
+    wanted = format_of(target.suffix)
+    sidecar = read_sidecar(path)
+    verdict = sealer.verify(content, form, sidecar)
+    if verdict.credential.state == "ours":
+        name = verdict.credential.asset_id
+        raise InputError(
+            f"file: {path} is sealed already, as {name}; in another way:"
+            f" vermilion library export {name} FOLDER"
+        )
+    asset = add_file(library, sealer, path, largest)[0]
+    said = about(library, sealer, asset)
+    if said.said is None:  # made here, and given out without its seal
+        sealed = sealer.seal(content, form, said, options, wanted)
+        return asset, write_sealed(target, sealed)
+    (before,) = said.sources
+    said = replace(said, sources=(replace(before, title=path.name, sidecar=sidecar),))
+    if composite:
+        said = replace(said, source_type=EDITED_WITH_AI)
     if language is not None:
         said = replace(said, language=language)
     sealed = sealer.seal(content, form, said, options, wanted)
     return asset, write_sealed(target, sealed)
 
 
+def _target(path: Path, out: Path | None, overwrite: bool) -> Path:
+    """Where a sealed file goes; never over the file that it is made from."""
+    beside = f"{path.stem}-sealed{path.suffix}"
+    folder = path.parent if out is None else out
+    target = folder / beside if folder.is_dir() else folder
+    if not target.suffix:
+        raise InputError(f"out: {target} has no ending that tells its kind, such as {path.suffix}")
+    if target.exists():
+        if target.samefile(path):
+            raise InputError(f"out: {target} is the file itself, which stays; name another")
+        if target.is_dir() or not overwrite:
+            raise InputError(f"out: {target} is there already; name another or add --overwrite")
+    return target
+
+
 def _prompt_of(recipe: Any) -> str:
     prompt = recipe.get("prompt")
     return str(prompt.get("text", "")) if isinstance(prompt, dict) else ""
-
-
-def _sidecar(path: Path) -> bytes | None:
-    beside = sidecar_of(path)
-    if beside is None:
-        return None
-    if beside.stat().st_size > _LARGEST_SIDECAR:
-        raise InputError(f"sidecar: {beside} is too large to be a credential; remove it")
-    return beside.read_bytes()

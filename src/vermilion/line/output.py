@@ -10,11 +10,10 @@ from typing import Any
 
 from vermilion.errors import InputError, StorageError
 from vermilion.line.keep import slug, write_file
-from vermilion.line.release import BESIDE, FOLDER, write_sealed
+from vermilion.line.release import write_sealed
+from vermilion.line.verify import BESIDE, FOLDER, MANIFEST
 from vermilion.seal.order import Sealed
 from vermilion.types import Asset
-
-MANIFEST = "set.json"
 
 
 class OutputFolder:

@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vermilion.errors import InputError
 from vermilion.library import Library
 from vermilion.line.brief import language_of
 from vermilion.line.keep import slug, write_file
+from vermilion.line.verify import BESIDE
+from vermilion.seal import carriers
 from vermilion.seal.claims import Parent
 from vermilion.seal.formats import FORMATS, Format, format_of
+from vermilion.seal.labels import MADE_BY_AI
 from vermilion.seal.order import About, Sealed, SealOptions
 from vermilion.seal.seal import Sealer
 from vermilion.types import Asset, Brief
 
 MOST_SOURCES = 8
-BESIDE = ".c2pa"  # ending of a credential's file
-FOLDER = "credentials"  # where a finished set has them
 
 
 def form_of(asset: Asset) -> Format:
@@ -34,8 +36,13 @@ def about(library: Library, sealer: Sealer, asset: Asset, generations: int = 3) 
 
     What it was made from is signed for it, with what that was made from, so that its credential
     tells the whole way. Parents that were removed are left out, and of many all but the first
-    `MOST_SOURCES`.
+    `MOST_SOURCES`. A file that came from elsewhere is its own source: it was only labelled here.
+
+    Raises:
+        InputError: a file that came from elsewhere has a damaged label.
     """
+    if is_from_elsewhere(asset):
+        return _about_guest(library, asset)
     prompt = _part(asset.recipe, "prompt")
     model = _part(asset.recipe, "model")
     return About(
@@ -50,6 +57,40 @@ def about(library: Library, sealer: Sealer, asset: Asset, generations: int = 3) 
         family=asset.parents,
         sources=_sources(library, sealer, asset, generations),
     )
+
+
+def is_from_elsewhere(asset: Asset) -> bool:
+    """Whether an asset was taken in by `files.add_file`, not made here."""
+    return "prompt" not in asset.recipe and "origin" in asset.recipe
+
+
+def _about_guest(library: Library, asset: Asset) -> About:
+    content, form = library.read(asset), form_of(asset)
+    said = carriers.read(content, form)
+    name = str(_part(asset.recipe, "origin").get("file", "")) or _title(asset)
+    return About(
+        asset_id=asset.id,
+        title=_title(asset),
+        language=language_of(Brief(subject=asset.text)),
+        licence=asset.licence,
+        recipe=asset.recipe,
+        edited=True,
+        source_type=said.source_type or MADE_BY_AI,
+        sources=(Parent(content=content, form=form, title=name),),
+        said=said,
+    )
+
+
+def _check_guest(sealer: Sealer, asset: Asset, said: About) -> None:
+    """Nobody's photograph becomes AI's work because it lies in the library."""
+    states = said.said
+    if states is None or states.label is not None or states.source_type:
+        return
+    if "made_with" not in asset.recipe and not sealer.ledger.find(asset_id=asset.id):
+        raise InputError(
+            f"{asset.id}: it came from elsewhere and nothing says that AI made it; if it did, say"
+            " so: vermilion seal FILE"
+        )
 
 
 def _title(asset: Asset) -> str:
@@ -95,12 +136,14 @@ def seal(
         suffix: another format of the same medium, e.g. "mp3"; None keeps its own.
 
     Raises:
-        InputError: it cannot be sealed or turned into that format.
+        InputError: it cannot be sealed or turned into that format, or it came from elsewhere and
+            nothing says that AI made it.
         SealError: it did not read back.
     """
     form = form_of(asset)
     target = form if suffix is None else format_of(suffix)
     said = about(library, sealer, asset)
+    _check_guest(sealer, asset, said)
     return sealer.seal(library.read(asset), form, said, options, target)
 
 
@@ -125,12 +168,6 @@ def write_sealed(path: Path, sealed: Sealed, folder: str = "") -> list[Path]:
         written.append(beside)
     write_file(path, sealed.content)
     return written
-
-
-def sidecar_of(path: Path) -> Path | None:
-    """Where a file's credential lies, if one lies beside it."""
-    places = (path.parent / (path.name + BESIDE), path.parent / FOLDER / (path.name + BESIDE))
-    return next((place for place in places if place.is_file()), None)
 
 
 def export(

@@ -9,7 +9,7 @@ from typing import Any
 from vermilion.errors import InputError
 from vermilion.seal.claims import Parent
 from vermilion.seal.formats import Format
-from vermilion.seal.labels import Label
+from vermilion.seal.labels import Statement
 from vermilion.seal.marks import Place
 from vermilion.seal.marks.stamp import Style
 
@@ -27,12 +27,13 @@ class About:
         training_data: licences of what the model was trained on, in words; empty: not known.
         prompt: what was asked for.
         recipe: all that makes it again, as `types.Asset.recipe`.
-        edited: whether it is a person's file that a model changed, not made by one alone; the
-            first source is that file.
+        edited: whether it is a file from elsewhere, or one that a model changed, not made by one
+            alone; the first source is that file.
         source_type: IPTC's DigitalSourceType; empty: made by AI, or edited with AI.
         sources: what it was made from, with their own credentials, which stay in the chain.
         family: ids of other assets that it may resemble: its parents, versions of itself.
-        producer: the label that the file came with, whose producer made it first; None: made here.
+        said: what a file from elsewhere says of its making. The producer of its label stays; the
+            rest is kept in public exports only. None: made here.
     """
 
     asset_id: str
@@ -47,7 +48,7 @@ class About:
     source_type: str = ""
     sources: tuple[Parent, ...] = ()
     family: tuple[str, ...] = ()
-    producer: Label | None = None
+    said: Statement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

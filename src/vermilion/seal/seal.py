@@ -14,7 +14,7 @@ import hmac
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI, Label, Statement
 from vermilion.seal.ledger import Entry, Ledger
 from vermilion.seal.order import About, Sealed, SealOptions
 from vermilion.seal.parameters import to_parameters
+from vermilion.seal.recollection import closest_other
 from vermilion.seal.stamp import Stamped, Work, stamp
 from vermilion.seal.watermark.key import Key, derive
 from vermilion.seal.watermark.text import GreenList
@@ -109,10 +110,15 @@ class Sealer:
             labelled, target, claim_of(about, options), about.sources, self.authority
         )
         verdict = verify.examine(
-            signed.content, target, signed.sidecar, authority=self.authority, key=self.key
+            signed.content,
+            target,
+            signed.sidecar,
+            authority=self.authority,
+            key=self.key,
+            thorough=False,
         )
         _must_read_back(verdict, label, about, options)
-        near = verify.closest_other(
+        near = closest_other(
             self.ledger.find(prints=stamped.prints), {about.asset_id, *about.family}
         )
         number = self.ledger.append(
@@ -128,6 +134,30 @@ class Sealer:
             **({"remarks": list(signed.notes)} if signed.notes else {}),
         }
         return Sealed(content=signed.content, form=target, sidecar=signed.sidecar, notes=notes)
+
+    def verify(
+        self,
+        content: bytes,
+        form: Format,
+        sidecar: bytes | None = None,
+        hidden: verify.Hidden | None = None,
+    ) -> verify.Verdict:
+        """Look at a file; see `verify.examine`. Keys are not made for it where there are none.
+
+        Raises:
+            InputError: the file is damaged or not of that format.
+            StorageError: the folder of the seal cannot be read.
+        """
+        used = self.folder.exists()
+        return verify.examine(
+            content,
+            form,
+            sidecar,
+            authority=self.authority if used else None,
+            key=self.key if used else None,
+            ledger=self.ledger if used else None,
+            hidden=hidden,
+        )
 
     def source(self, content: bytes, form: Format, about: About) -> Parent:
         """A file as something that another was made from, with a credential of its own.
@@ -153,7 +183,7 @@ class Sealer:
 
     def _label(self, about: About) -> Label:
         """Our label; where the file came with one, its producer stays and we are who spreads it."""
-        first = about.producer
+        first = None if about.said is None else about.said.label
         if first is None or first.content_producer == self.producer:
             return Label(content_producer=self.producer, produce_id=about.asset_id)
         return Label(
@@ -169,6 +199,8 @@ class Sealer:
         source_type = about.source_type or (EDITED_WITH_AI if about.edited else MADE_BY_AI)
         if options.private:
             return Statement(label=label, source_type=source_type)
+        if about.said is not None:
+            return replace(about.said, label=label, source_type=source_type)
         return Statement(
             label=label,
             source_type=source_type,

@@ -6,64 +6,32 @@ file, sidecar → Verdict: signature, signer, label, source, mark, watermark, le
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 from vermilion.errors import InputError, MissingExtraError
 from vermilion.seal import carriers, credentials, fingerprints
 from vermilion.seal.authority import Authority
 from vermilion.seal.credentials import Credential
+from vermilion.seal.findings import EXIT_CODES, Finding, What
 from vermilion.seal.formats import Format
 from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI, Label, Statement
-from vermilion.seal.ledger import Ledger, Match
+from vermilion.seal.ledger import Ledger
 from vermilion.seal.marks import tells, text
 from vermilion.seal.media import pictures
-from vermilion.seal.originality import Measure, Near, Prints, score
+from vermilion.seal.originality import Prints
+from vermilion.seal.recollection import Recollection
 from vermilion.seal.watermark import picture as picture_watermark
 from vermilion.seal.watermark import text as text_watermark
 from vermilion.seal.watermark.payload import Found
 
-What = Literal[
-    "signature", "signer", "label", "source", "mark", "watermark", "ledger", "originality"
-]
-State = Literal["good", "bad", "absent", "unknown"]
-
-_MEASURES: Mapping[str, Measure] = {"picture": "picture", "sound": "sound", "text": "text"}
-
 Hidden = Callable[[str], text_watermark.Found | None]
 """Looks for the watermark of a text that our engine wrote."""
 
-EXIT_CODES: Mapping[What, int] = {
-    "signature": 10,
-    "signer": 11,
-    "label": 12,
-    "source": 13,
-    "mark": 14,
-    "watermark": 15,
-    "ledger": 16,
-    "originality": 17,
-}
-"""What `vermilion verify` exits with: the first of these that is bad or absent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        what: was looked at.
-        state: "good"; "bad": it is wrong or was changed; "absent": it should be there and is not;
-            "unknown": it cannot be told, or files of this kind have none, which is no failure.
-        words: for people, a sentence without its full stop.
-        facts: for machines, JSON values only.
-    """
-
-    what: What
-    state: State
-    words: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+_NO_KEY = "nothing was sealed here yet"
+_NEVER = 1e-12  # a smaller chance is told as this one: nobody can imagine it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +88,11 @@ def examine(
     form: Format,
     sidecar: bytes | None,
     *,
-    authority: Authority,
-    key: bytes,
+    authority: Authority | None,
+    key: bytes | None,
     ledger: Ledger | None = None,
     hidden: Hidden | None = None,
+    thorough: bool = True,
 ) -> Verdict:
     """Look at a file.
 
@@ -131,10 +100,11 @@ def examine(
         content: its bytes.
         form: its format.
         sidecar: the credential that lies beside it, if one does.
-        authority: who we are.
-        key: of our watermarks.
+        authority: who we are; None: nobody yet.
+        key: of our watermarks; None: there are none yet.
         ledger: what was sealed here; None: it is not asked.
         hidden: looks for the watermark of a text that our engine wrote; None: nobody does.
+        thorough: as `look`.
 
     Raises:
         InputError: the file is damaged or not of that format.
@@ -149,14 +119,13 @@ def examine(
         findings.append(Finding("label", "bad", str(error).rstrip(".")))
     if form.medium in ("text", "document"):
         findings.append(_mark(content, form))
-    seen = look(content, form, key, hidden)
-    findings.append(_watermark(seen))
+    seen = look(content, form, key, hidden, thorough=thorough)
+    findings.append(_watermark(seen, credential))
     known = ""
     if ledger is not None:
-        digest = hashlib.sha256(content).hexdigest()
-        matches = ledger.find(sha256=digest, prints=seen.prints)
-        finding, known = _ledger(matches, digest)
-        findings += [finding, _originality(matches, known)]
+        asked = Recollection(ledger, hashlib.sha256(content).hexdigest(), seen.prints, credential)
+        known = asked.known
+        findings += [asked.whether_known(), asked.whether_original()]
     asset_id = _asset_id(credential, seen.watermark, known)
     return Verdict(
         findings=tuple(findings),
@@ -170,34 +139,46 @@ def examine(
 def look(
     content: bytes,
     form: Format,
-    key: bytes,
+    key: bytes | None,
     hidden: Hidden | None = None,
+    *,
+    thorough: bool = True,
 ) -> Seen:
     """Decode a file once: its watermark and its fingerprints.
+
+    Args:
+        content: its bytes.
+        form: its format.
+        key: of our watermarks; None: there are none yet.
+        hidden: looks for the watermark of a text; None: nobody does.
+        thorough: a picture's watermark is also looked for where it is after a crop, and
+            fingerprints are made. A file that was written a moment ago needs neither.
 
     Raises:
         InputError: it is damaged.
     """
     if form.medium == "picture":
         frame = pictures.decode(content, form).frames[0]
-        prints = Prints(picture=fingerprints.phash(frame))
+        prints = Prints(picture=fingerprints.phash(frame)) if thorough else Prints()
+        if key is None:
+            return Seen(None, _NO_KEY, prints)
         if min(frame.shape[:2]) < picture_watermark.SMALLEST:
             return Seen(
                 None, f"pictures below {picture_watermark.SMALLEST} pixels hold none", prints
             )
-        return Seen(picture_watermark.detect(frame, key), "", prints)
+        return Seen(picture_watermark.detect(frame, key, search=thorough), "", prints)
     if form.medium == "sound":
-        return _heard(content, form, key)
+        return _heard(content, form, key, thorough)
     if form.medium in ("text", "document"):
         words = text.text_of(content, form)
         said = words.decode("utf-8", "replace") if form.medium == "text" else ""
-        prints = Prints(text=fingerprints.minhash(said)) if said else Prints()
+        prints = Prints(text=fingerprints.minhash(said)) if said and thorough else Prints()
         found = hidden(said) if hidden is not None and said else None
-        return Seen(found, "nothing here can look for one in this text", prints)
+        return Seen(found, "a text needs the name of its model for that: --model NAME", prints)
     return Seen(None, f"a .{form.suffix} holds none", Prints())
 
 
-def _heard(content: bytes, form: Format, key: bytes) -> Seen:
+def _heard(content: bytes, form: Format, key: bytes | None, thorough: bool) -> Seen:
     try:
         sounds = import_module("vermilion.seal.media.sounds")
         sound = sounds.decode(content, form)
@@ -207,7 +188,11 @@ def _heard(content: bytes, form: Format, key: bytes) -> Seen:
     seconds = len(sound.wave) / sound.sample_rate
     if seconds < 0.2:
         return Seen(None, "it is too short", Prints())
-    prints = Prints(sound=fingerprints.soundprint(sound.wave, sound.sample_rate))
+    prints = Prints()
+    if thorough:
+        prints = Prints(sound=fingerprints.soundprint(sound.wave, sound.sample_rate))
+    if key is None:
+        return Seen(None, _NO_KEY, prints)
     if seconds < watermark.SHORTEST:
         return Seen(None, f"sound below {watermark.SHORTEST:g} s holds none", prints)
     return Seen(watermark.detect(sound.wave, sound.sample_rate, key), "", prints)
@@ -270,17 +255,15 @@ def _mark(content: bytes, form: Format) -> Finding:
     return Finding("mark", "absent", "no line says that AI made it")
 
 
-def _watermark(seen: Seen) -> Finding:
+def _watermark(seen: Seen, credential: Credential) -> Finding:
     found = seen.watermark
     if found is None:
         return Finding("watermark", "unknown", f"not looked for: {seen.why}")
     asset_id = found.asset_id if isinstance(found, Found) else None
     facts = {"probability": found.probability, "asset_id": asset_id}
     if not found.present:
-        # Texts have one only where it was asked for.
-        state: State = "absent" if isinstance(found, Found) else "unknown"
-        return Finding("watermark", state, "ours was not found in it", facts)
-    chance = f"chance gives this once in {1 / max(found.probability, 1e-300):.2g}"
+        return _no_watermark(found, credential, facts)
+    chance = f"by chance less than once in {1 / max(found.probability, _NEVER):.0e}"
     if not isinstance(found, Found):
         return Finding("watermark", "good", f"ours, in its choice of words ({chance})", facts)
     if asset_id is None:
@@ -288,46 +271,16 @@ def _watermark(seen: Seen) -> Finding:
     return Finding("watermark", "good", f"ours, of asset {asset_id} ({chance})", facts)
 
 
-def _ledger(matches: list[Match], digest: str) -> tuple[Finding, str]:
-    """What the ledger knows, and the id of the asset that it knows the file as."""
-    if not matches:
-        return Finding("ledger", "absent", "nothing like it was sealed here"), ""
-    entry, distance = matches[0].entry, matches[0].distance
-    facts = {
-        "asset_id": entry.asset_id,
-        "number": entry.number,
-        "time": entry.time,
-        "measure": matches[0].measure,
-        "distance": distance,
-    }
-    when = entry.time[:10]
-    if digest in (entry.sha256, entry.original_sha256):
-        which = "this very file was" if digest == entry.sha256 else "its unsealed original was"
-        return Finding("ledger", "good", f"{which} sealed here on {when}", facts), entry.asset_id
-    words = f"it resembles asset {entry.asset_id}, which was sealed here on {when}"
-    return Finding("ledger", "good", words, facts), entry.asset_id
-
-
-def _originality(matches: list[Match], known: str) -> Finding:
-    """Whether it is a copy of something else that was sealed here, or close to it."""
-    near = closest_other(matches, {known})
-    if near is None:
-        return Finding("originality", "good", "nothing else that was sealed here is close to it")
-    state: State = "bad" if near.score == 0 else "unknown"
-    how = "a copy of" if near.score == 0 else "close to"
-    words = f"{how} asset {near.name} ({near.measure}, originality {near.score:.2f})"
-    facts = {"asset_id": near.name, "distance": near.distance, "score": near.score}
-    return Finding("originality", state, words, facts)
-
-
-def closest_other(matches: Sequence[Match], own: Collection[str]) -> Near | None:
-    """The closest asset among what the ledger found, but for those of these ids."""
-    others = [
-        Near(match.entry.asset_id, measure, match.distance, score(measure, match.distance))
-        for match in matches
-        if match.entry.asset_id not in own and (measure := _MEASURES.get(match.measure)) is not None
-    ]
-    return min(others, key=lambda near: near.score, default=None)
+def _no_watermark(
+    found: Found | text_watermark.Found, credential: Credential, facts: Mapping[str, Any]
+) -> Finding:
+    if not isinstance(found, Found):  # texts have one only where it was asked for
+        return Finding("watermark", "unknown", "ours was not found in it", facts)
+    if credential.state == "ours":  # nothing was changed, so nobody took it out
+        return Finding("watermark", "unknown", "none; it is too plain to hold one", facts)
+    if credential.state == "trusted":
+        return Finding("watermark", "unknown", "not ours, as it was sealed elsewhere", facts)
+    return Finding("watermark", "absent", "ours was not found in it", facts)
 
 
 def _asset_id(
