@@ -5,6 +5,7 @@
     python benchmarks/watermark.py small [--stickers FOLDER]        what 64 to 256 pixels hold
     python benchmarks/watermark.py sounds --speech FOLDER           marked and unmarked sound
     python benchmarks/watermark.py cost                             seconds
+    python benchmarks/watermark.py plots                            docs/images/seal-watermark-*
 
 Pictures are crops of the photographs that ship in scikit-image and scikit-learn, and whatever PNG
 files the folder of stickers holds. Speech is whatever WAV files the folder holds; music is made
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import skimage
 import sklearn
@@ -430,6 +432,52 @@ def run_sounds(speech: Path) -> None:
     )
 
 
+def run_plots(folder: Path, stickers: Path | None) -> None:
+    """What a mark looks like, ten times amplified; and how far the id is read."""
+    drawings = sorted(stickers.glob("*.png"))[3:5] if stickers is not None else []
+    shown = [photo.crop((0, 0, 300, 300)) for photo in photographs()[:3]]
+    shown += [Image.open(p).convert("RGBA").resize((300, 300)) for p in drawings]
+    shown += [Image.new("RGBA", (300, 300), (200, 180, 160))]
+    sheet = Image.new("RGB", (200 * len(shown), 600))
+    for number, image in enumerate(shown):
+        pixels = pixels_of(image)
+        marked = picture.embed(pixels, code.pack("0a1b2c3d"), KEY)
+        change = marked[..., :3].astype(int) - pixels[..., :3]
+        amplified = Image.fromarray(np.clip(128 + 10 * change, 0, 255).astype(np.uint8))
+        for row, part in enumerate((flat(pixels), flat(marked), amplified)):
+            sheet.paste(part.crop((50, 50, 250, 250)), (200 * number, 200 * row))
+    sheet.quantize(200).save(folder / "seal-watermark-look.png", optimize=True)
+
+    qualities, scales = (95, 80, 65, 50, 40, 30, 20, 10), (0.25, 0.35, 0.5, 0.7, 1.4, 2.0)
+    crops = (0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.17)
+    curves = (
+        ("JPEG quality", qualities, [coded("JPEG", q) for q in qualities]),
+        ("WebP quality", qualities, [coded("WEBP", q) for q in qualities]),
+        ("size, times", scales, [resized(k) for k in scales]),
+        ("cut from every side", crops, [cropped(c, c, c, c) for c in crops]),
+    )
+    figure, axes = plt.subplots(1, len(curves), figsize=(11, 2.6), sharey=True)
+    for size in (512, 256, 128):
+        marked = []
+        for photo, asset_id in zip(photographs(), ids(6), strict=False):
+            scale = size / (photo.width * photo.height) ** 0.5
+            small = resized(scale)(photo)
+            wanted = code.pack(asset_id)
+            marked.append((flat(picture.embed(pixels_of(small), wanted, KEY)), wanted))
+        for axis, (label, points, attacks) in zip(axes, curves, strict=True):
+            shares = [
+                np.mean([picture.detect(pixels_of(a(m)), KEY).payload == w for m, w in marked])
+                for a in attacks
+            ]
+            axis.plot(points, 100 * np.array(shares), marker=".", label=f"{size} pixels")
+            axis.set_xlabel(label)
+            print(size, label, dict(zip(points, np.round(shares, 2).tolist(), strict=True)))
+    axes[0].set_ylabel("id read, %")
+    axes[0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(folder / "seal-watermark-pictures.png", dpi=80)
+
+
 def run_cost() -> None:
     drawn = photographs()[0]
     for size in (1024, 512, 128):
@@ -466,7 +514,10 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("pictures", "small", "unmarked", "sounds", "cost"))
+    parser.add_argument(
+        "what", choices=("pictures", "small", "unmarked", "sounds", "cost", "plots")
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--stickers", type=Path)
     parser.add_argument("--speech", type=Path)
     parser.add_argument("--count", type=int)
@@ -479,6 +530,8 @@ def main() -> None:
         run_unmarked(args.count or 1000, args.stickers)
     elif args.what == "sounds":
         run_sounds(args.speech)
+    elif args.what == "plots":
+        run_plots(args.out, args.stickers)
     else:
         run_cost()
 

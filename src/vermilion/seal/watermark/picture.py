@@ -82,8 +82,9 @@ def embed(pixels: Pixels, payload: int, key: bytes, strength: float = 1.0) -> Pi
     change = _resize(canvas * np.float32(strength), width, height, width * scale, height * scale)
     marked = pixels.copy()
     seen = pixels[..., 3] > 0
-    colours = pixels[..., :3].astype(np.float32) + (change * seen)[..., None]
-    marked[..., :3] = np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+    steps = np.rint(change * seen).astype(np.int16)
+    for channel in range(3):  # one at a time: a large picture is held once, not in float32
+        marked[..., channel] = np.clip(steps + pixels[..., channel], 0, 255)
     return marked
 
 
