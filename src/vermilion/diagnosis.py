@@ -18,9 +18,9 @@ from typing import Literal
 import psutil
 
 from vermilion import __version__
+from vermilion.disk import human_size
 from vermilion.errors import VermilionError
 from vermilion.library import Library
-from vermilion.runtime.disk import human_size
 from vermilion.runtime.store import Store
 from vermilion.seal.seal import Sealer
 from vermilion.settings import get_settings

@@ -24,8 +24,8 @@ from vermilion.cli.show import (
     spinner,
     work_bar,
 )
+from vermilion.disk import human_size
 from vermilion.errors import InputError
-from vermilion.runtime.disk import human_size
 
 app = typer.Typer(no_args_is_help=True, help="What was made: list, show, find, export, remake.")
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 import vermilion as vm
 from vermilion.cli.show import AsJson, Quiet, byte_bar, err, out, print_json, shown, work_bar
-from vermilion.runtime.disk import human_size
+from vermilion.disk import human_size
 
 app = typer.Typer(no_args_is_help=True, help="Models: list, pull, show, measure, rm.")
 

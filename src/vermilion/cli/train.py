@@ -16,7 +16,7 @@ from rich.table import Table
 
 import vermilion as vm
 from vermilion.cli.show import AsJson, Quiet, err, out, print_json, shown
-from vermilion.runtime.disk import human_size
+from vermilion.disk import human_size
 
 STOPPED = 130  # 128 + SIGINT, as shells have it
 

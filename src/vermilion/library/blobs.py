@@ -30,6 +30,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vermilion.disk import sync
+
 _LEFTOVER = re.compile(r"(?P<blob>[0-9a-f]{64}\.[a-z0-9]{1,16})\.[0-9a-f]{8}(\.part)?")
 
 
@@ -57,7 +59,7 @@ class Blobs:
         """Note durably that a file may be without a row; returns the marker, to be deleted."""
         marker = self._pending / f"{blob}.{secrets.token_hex(4)}"
         marker.touch(exist_ok=False)
-        _sync_folder(self._pending)
+        sync(self._pending)
         return marker
 
     def place(self, blob: str, content: bytes) -> Path:
@@ -74,7 +76,7 @@ class Blobs:
         path = self.path(blob)
         _make_folder(path.parent)
         part.replace(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
         return marker
 
     def has_leftovers(self) -> bool:
@@ -91,7 +93,7 @@ class Blobs:
             path = self.path(blob)
             if not is_used(blob) and path.exists():
                 path.unlink()
-                _sync_folder(path.parent)
+                sync(path.parent)
             # Its owner may be past its commit and delete it at this moment.
             leftover.unlink(missing_ok=True)
 
@@ -105,15 +107,4 @@ class Blobs:
 def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; Windows does so by itself and cannot be asked to."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(folder.parent)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from vermilion import __version__
+from vermilion.disk import write_atomically
 from vermilion.errors import StorageError
 from vermilion.library import Library
 from vermilion.line.crafts import Craft
 from vermilion.runtime.cards import Card
-from vermilion.runtime.disk import write_atomically
 from vermilion.runtime.engines import Engine
 from vermilion.types import Asset, Sample
 

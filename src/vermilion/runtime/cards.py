@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+from vermilion.disk import write_atomically
 from vermilion.errors import InputError, ModelError
-from vermilion.runtime.disk import write_atomically
 from vermilion.runtime.weights import stays_inside
 
 CARD_FILE = "card.json"

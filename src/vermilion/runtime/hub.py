@@ -29,9 +29,9 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils.tqdm import tqdm
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
+from vermilion.disk import require_space
 from vermilion.errors import FetchError, InputError, NotFoundError
 from vermilion.runtime.cards import Card, FileFacts
-from vermilion.runtime.disk import require_space
 from vermilion.runtime.sources import Fetched, Plan, Progress, facts_of
 from vermilion.runtime.weights import select, stays_inside
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from vermilion.disk import human_size
 from vermilion.errors import FetchError, NotFoundError, StorageError, VermilionError
 from vermilion.runtime.cards import Card
-from vermilion.runtime.disk import human_size
 from vermilion.runtime.sources import Progress
 
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from vermilion.disk import exclusive, human_size, storage
 from vermilion.errors import InputError, ModelError, NotFoundError, UnsafeModelError
 from vermilion.runtime import folders
 from vermilion.runtime.cards import (
@@ -29,7 +30,6 @@ from vermilion.runtime.cards import (
     read_card,
     write_card,
 )
-from vermilion.runtime.disk import exclusive, human_size, storage
 from vermilion.runtime.integrity import check, rehash, remedy, stamp
 from vermilion.runtime.sources import (
     Fetched,

@@ -19,9 +19,9 @@ from pathlib import Path
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from vermilion.disk import require_space
 from vermilion.errors import FetchError, InputError
 from vermilion.runtime.cards import Card, FileFacts
-from vermilion.runtime.disk import require_space
 from vermilion.runtime.pip_download import download
 from vermilion.runtime.sources import Fetched, Plan, Progress, facts_of, quiet
 from vermilion.runtime.weights import select, sha256_of, stays_inside

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
-from vermilion.errors import InputError, StorageError
+from vermilion import disk
+from vermilion.disk import storage
+from vermilion.errors import InputError
 
-if sys.platform == "win32":
-    import msvcrt
+__all__ = ["exclusive", "read", "storage", "write"]
 
-    def _try_lock(file: IO[bytes]) -> None:
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _try_lock(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-_POLL_SECONDS = 0.02
 _LONGEST_WAIT = 60.0  # seconds
 
 
@@ -35,35 +23,12 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         StorageError: it cannot be written, or another process holds its lock for a minute.
     """
-    path = folder / "lock"
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = path.open("ab")
-    with file:
-        until = time.monotonic() + _LONGEST_WAIT
-        while True:
-            try:
-                _try_lock(file)
-                break
-            except (BlockingIOError, PermissionError):
-                if time.monotonic() > until:
-                    raise StorageError(
-                        f"{folder}: another process holds its lock; end that one, then try again"
-                    ) from None
-                time.sleep(_POLL_SECONDS)
+        lock = folder / "lock"
+        lock.open("ab").close()
+    with disk.exclusive(lock, patience=_LONGEST_WAIT):
         yield
-
-
-@contextmanager
-def storage(folder: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into a StorageError that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"{error.filename or folder}: {error.strerror or error}; free some space or allow"
-            " access there, or set VERMILION_HOME to another folder"
-        ) from error
 
 
 def write(path: Path, content: bytes) -> None:
@@ -74,16 +39,8 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         StorageError: the folder cannot be written, or the disk is full.
     """
-    part = path.with_name(path.name + ".part")
     with storage(path.parent):
-        part.unlink(missing_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        _sync(path.parent)
+        disk.write_atomically(path, content, mode=0o600)
 
 
 def read(path: Path) -> bytes | None:
@@ -106,14 +63,3 @@ def read(path: Path) -> bytes | None:
             " replace the key if somebody may have read it"
         )
     return content
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder durable; Windows does so by itself and cannot be asked to."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,6 @@ the process.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vermilion.disk import sync
 from vermilion.errors import ModelError, StorageError
 from vermilion.train.distributed import like, whole
 
@@ -76,14 +76,14 @@ def write_folder(
             )
         (part / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
         for file in part.iterdir():
-            _flush(file)
-        _flush(part)
+            sync(file)
+        sync(part)
         old = target.with_name(f".old-{target.name}")
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
             target.rename(old)
         part.rename(target)
-        _flush(target.parent)
+        sync(target.parent)
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -91,16 +91,6 @@ def write_folder(
             f"{target}: the checkpoint cannot be written ({error}); free some space and run the"
             " same command again"
         ) from None
-
-
-def _flush(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def steps(folder: Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""The disk under the store: locks, atomic writes, free space, and one word for its failures."""
+"""The disk: locks, files that are written whole, free space, and one word for its failures."""
 
 from __future__ import annotations
 
@@ -25,20 +25,27 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.02
 _SPARE_BYTES = 32_000_000
 
 
 @contextmanager
-def exclusive(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+def exclusive(
+    path: Path, on_wait: Callable[[], None] = lambda: None, patience: float | None = None
+) -> Iterator[None]:
     """Hold a lock that every process on this machine respects; it ends with the process.
 
     Args:
         path: the lock file; made when missing and left behind, since deleting it would race.
         on_wait: called once when somebody else holds the lock.
+        patience: seconds to wait for it; None: for ever.
+
+    Raises:
+        StorageError: somebody else held it all that time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
+        until = None if patience is None else time.monotonic() + patience
         waiting = False
         while True:
             try:
@@ -48,6 +55,11 @@ def exclusive(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
                 if not waiting:
                     on_wait()
                 waiting = True
+                if until is not None and time.monotonic() > until:
+                    raise StorageError(
+                        f"{path.parent}: another process holds its lock; end that one, then try"
+                        " again"
+                    ) from None
                 time.sleep(_POLL_SECONDS)
         yield
 
@@ -85,18 +97,39 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file so that a crash leaves the old one, the new one, or none."""
+def write_atomically(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Write a file so that a crash leaves the old one, the new one, or none.
+
+    Args:
+        path: of the file; its folder exists. One process at a time writes it.
+        content: its bytes.
+        mode: its rights, such as 0o600; None: the usual ones.
+    """
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(part, flags, 0o666 if mode is None else mode)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        sync(path.parent)
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable; of folders Windows does so by itself."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def human_size(size: int | None) -> str:
