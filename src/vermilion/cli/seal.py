@@ -173,13 +173,13 @@ def audit(
 
 def _show_audit(result: Any) -> None:
     did = ", ".join(f"{count} {action}" for action, count in result.actions.items()) or "none"
-    state = "whole" if result.ok else f"[red]changed in {len(result.problems)} places[/]"
+    state = "whole" if result.ok else f"[red]changed[/]"
     out.print(f"the ledger is {state}: {result.entries} entries ({did})", soft_wrap=True)
     for problem in result.problems:
         out.print(f"  {escape(problem.text)}", soft_wrap=True)
     for note in result.notes:
         out.print(f"  {escape(note)}", soft_wrap=True)
-    if result.head:
+    if result.entries:
         out.print(f"[dim]its head, to write down: {result.head}[/]", soft_wrap=True)
 
 

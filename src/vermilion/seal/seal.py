@@ -172,7 +172,12 @@ class Sealer:
     def seal_all(
         self, orders: Sequence[tuple[bytes, Format, About]], options: SealOptions | None = None
     ) -> list[Sealed]:
-        """Seal many files side by side, a thread for each core; see `seal`."""
+        """Seal many files side by side, a thread for each core; see `seal`.
+
+        Large pictures take both of two cores. Small files spend much of their time in Python,
+        which one thread at a time runs; processes were no quicker before hundreds of them, since
+        they have to start, and were slower for large pictures, which travel between them.
+        """
 
         def one(order: tuple[bytes, Format, About]) -> Sealed:
             content, form, about = order

@@ -297,7 +297,8 @@ def _summary(
     findings: list[Finding], credential: Credential, statement: Statement, asset_id: str
 ) -> str:
     if credential.state == "ours":
-        return f"Made by AI and sealed here as {asset_id}; nothing was changed since."
+        how = "Made with parts" if statement.source_type == EDITED_WITH_AI else "Made"
+        return f"{how} by AI and sealed here as {asset_id}; nothing was changed since."
     if credential.state == "invalid":
         whose = f" It was sealed here as {asset_id}." if asset_id else ""
         return f"Changed since it was signed, or its credential is damaged.{whose}"

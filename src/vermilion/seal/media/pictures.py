@@ -348,7 +348,8 @@ def _image(frame: Pixels, grey: bool, form: Format) -> Image.Image:
             return Image.fromarray(np.ascontiguousarray(frame[..., 2:]) if grey else frame)
         alpha = frame[..., 3:].astype(np.float32) / 255
         frame = np.rint(frame[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(frame[..., 0] if grey else frame[..., :3]))
+    image = Image.fromarray(frame)
+    return image.getchannel(0) if grey else image.convert("RGB")  # quicker than a slice in numpy
 
 
 def _indexed(frame: Pixels) -> Image.Image:
