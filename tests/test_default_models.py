@@ -47,6 +47,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "home").mkdir()
     (folder / "home" / "models").symlink_to(store.models_dir)
     (folder / "examples").symlink_to(ROOT / "examples")
+    (folder / "portrait.png").write_bytes((ROOT / "docs/images/seal-marks.png").read_bytes())
     (folder / "brief.toml").write_bytes((ROOT / "examples/briefs/rainbow.toml").read_bytes())
     return folder
 
