@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 import vermilion as vm
+from vermilion.cli import notes
 from vermilion.cli.sealing import Mark, Place, Public, Reason, Style, seal_options
 from vermilion.cli.show import (
     AsJson,
@@ -118,10 +119,12 @@ def show(ref: Ref, as_json: AsJson = False, quiet: Quiet = False) -> None:
         "seed": prompt.get("seed", ""),
         "licence": asset.licence,
         "rating": asset.rating or "",
-        "notes": ", ".join(f"{key} {value}" for key, value in asset.notes.items()),
+        **notes.rows(asset),
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in facts.items():
+        if value == "":
+            continue
         table.add_row(f"[dim]{name}[/]", escape(str(value)))
     out.print()
     out.print(table)

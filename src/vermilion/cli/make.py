@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import vermilion as vm
+from vermilion.cli import notes
 from vermilion.cli.sealing import Mark, Public, Reason, seal_options
 from vermilion.cli.show import AsJson, Quiet, Seed, out, print_json, shown, work_bar
 
@@ -63,6 +64,7 @@ def make(
             out.print(str(item.file or item.asset.path), soft_wrap=True, markup=False)
     else:
         _show(finished)
+        notes.warn(item.asset for item in finished.items)
 
 
 def bar_watcher(progress: Progress) -> vm.Watcher:

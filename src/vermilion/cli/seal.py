@@ -173,7 +173,7 @@ def audit(
 
 def _show_audit(result: Any) -> None:
     did = ", ".join(f"{count} {action}" for action, count in result.actions.items()) or "none"
-    state = "whole" if result.ok else f"[red]changed[/]"
+    state = "whole" if result.ok else "[red]changed[/]"
     out.print(f"the ledger is {state}: {result.entries} entries ({did})", soft_wrap=True)
     for problem in result.problems:
         out.print(f"  {escape(problem.text)}", soft_wrap=True)

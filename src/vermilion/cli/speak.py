@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import vermilion as vm
+from vermilion.cli import notes
 from vermilion.cli.sealing import Mark, Public, Reason, seal_options
 from vermilion.cli.show import AsJson, Quiet, Seed, asset_json, out, print_json, shown, work_bar
 
@@ -54,6 +55,7 @@ def speak(
     elif quiet:
         out.print(str(where), markup=False, soft_wrap=True)
     else:
+        notes.warn([asset])
         seconds, level = asset.notes["duration"], asset.notes["lufs"]
         out.print(
             f"{where}: {seconds:.1f} s at {level} LUFS, kept as {asset.id}",

@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 
 import vermilion as vm
+from vermilion.cli import notes
 from vermilion.cli.sealing import Mark, Public, Reason, seal_options
 from vermilion.cli.show import AsJson, Quiet, Seed, asset_json, err, print_json, shown, spinner
 from vermilion.errors import InputError
@@ -219,6 +220,7 @@ def write(
         if not asset.notes.get("whole", True) and asset.text in ("", text.strip()):
             err.print(f"{asset.id} is empty: the model ended it at once; try --min-new-tokens 20")
     if not quiet:
+        notes.warn(assets)
         kept = ", ".join(asset.id for asset in assets)
         err.print(f"[dim]AI-generated; kept as {kept}[/]", soft_wrap=True)
         for path in (paths[0] for paths in written if paths):

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any, cast
 
-from vermilion.errors import RefusedError
+from vermilion.errors import InputError, RefusedError
 from vermilion.seal import rights
 from vermilion.seal.safety import Decision, Rules, Setting, check_text
 from vermilion.settings import Settings
@@ -28,11 +28,17 @@ class Guard:
 
     @cached_property
     def _rules(self) -> Rules:
-        return Rules.load(self._settings.safety_rules)
+        try:
+            return Rules.load(self._settings.safety_rules)
+        except InputError as error:
+            raise InputError(f"VERMILION_SAFETY_RULES: {error}") from None
 
     @cached_property
     def _artists(self) -> Any:
-        return rights.artists(self._settings.artists)
+        try:
+            return rights.artists(self._settings.artists)
+        except InputError as error:
+            raise InputError(f"VERMILION_ARTISTS: {error}") from None
 
     def _decide(self, text: str) -> Decision:
         return check_text(text, self._rules, cast(Setting, self._settings.safety))

@@ -277,7 +277,9 @@ def _no_watermark(
     if not isinstance(found, Found):  # texts have one only where it was asked for
         return Finding("watermark", "unknown", "ours was not found in it", facts)
     if credential.state == "ours":  # nothing was changed, so nobody took it out
-        return Finding("watermark", "unknown", "none; it is too plain to hold one", facts)
+        return Finding(
+            "watermark", "unknown", "none; it is too plain or too short to hold one", facts
+        )
     if credential.state == "trusted":
         return Finding("watermark", "unknown", "not ours, as it was sealed elsewhere", facts)
     return Finding("watermark", "absent", "ours was not found in it", facts)
