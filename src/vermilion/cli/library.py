@@ -172,7 +172,8 @@ def add(
                 failed = error.exit_code
                 rows.append({"file": str(path), "error": str(error), "kind": type(error).__name__})
                 if not as_json:
-                    err.print(f"{path}: {error}", markup=False, soft_wrap=True)
+                    words = str(error) if str(path) in str(error) else f"{path}: {error}"
+                    err.print(words, markup=False, soft_wrap=True)
             else:
                 rows.append({"file": str(path), "new": is_new, **asset_json(asset)})
                 if not as_json:

@@ -255,7 +255,9 @@ def _searched(detail: Plane, repeats: int, waves: Waves) -> list[_Reading]:
         sync = heard[waves.sync]
         whole[at] = sync * waves.signs[waves.sync].conj()
         # irfft2 counts each wave twice and divides by T^2.
-        surface = fft.irfft2(whole, s=(TILE, TILE)) * (TILE**2 / 2 / np.linalg.norm(sync))
+        surface = fft.irfft2(whole, s=(TILE, TILE)) * (
+            TILE**2 / 2 / max(float(np.linalg.norm(sync)), 1e-9)
+        )
         peak = int(surface.argmax())
         y, x = divmod(peak, TILE)
         place = _Place(repeats, float(scale), 0, float(y), float(x))
