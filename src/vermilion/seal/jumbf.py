@@ -16,6 +16,7 @@ from vermilion.errors import InputError
 
 _DEEPEST = 16
 _MOST_MANIFESTS = 1024
+_SIGNATURE, _SIGNATURE_TYPE = "c2pa.signature", b"c2cs"
 _X5CHAIN = 33
 _PADDING = frozenset(("pad", "pad2"))
 # Time stamps and revocation answers are signed by others, and certificates by their issuers.
@@ -50,13 +51,20 @@ def signers(store: bytes) -> dict[str, str]:
 
 
 def _certificate(manifest: bytes) -> bytes:
-    """The DER form of the certificate that signed it."""
-    for kind, content in _boxes(manifest):
-        if kind == b"jumb" and _label(content) == "c2pa.signature":
-            for inner_kind, inner in _boxes(content):
-                if inner_kind == b"cbor":
-                    return _first_of_chain(inner)
-    raise InputError("credential: a manifest has no signature")
+    """The DER form of the certificate that signed it.
+
+    Whatever could be read in two ways is refused: c2pa may have verified the other one.
+    """
+    signatures = [
+        inner
+        for kind, content in _boxes(manifest)
+        if kind == b"jumb" and (_label(content) == _SIGNATURE or _type(content) == _SIGNATURE_TYPE)
+        for inner_kind, inner in _boxes(content)
+        if inner_kind == b"cbor"
+    ]
+    if len(signatures) != 1:
+        raise InputError(f"credential: a manifest has {len(signatures)} signatures, not one")
+    return _first_of_chain(signatures[0])
 
 
 def _first_of_chain(cose: bytes) -> bytes:
@@ -74,13 +82,19 @@ def _first_of_chain(cose: bytes) -> bytes:
                 raise InputError("credential: the padding of a signature was changed")
     # In the protected header it is signed; older files have it in the other.
     headers = _cbor(protected, 0, 0)[0] if isinstance(protected, bytes) and protected else {}
-    for header in (headers, unprotected):
-        if isinstance(header, dict):
-            chain = header.get(_X5CHAIN, header.get("x5chain"))
-            first = chain[0] if isinstance(chain, list) and chain else chain
-            if isinstance(first, bytes):
-                return first
-    raise InputError("credential: a signature names no certificate")
+    chains = [
+        header[name]
+        for header in (headers, unprotected)
+        if isinstance(header, dict)
+        for name in (_X5CHAIN, "x5chain")
+        if name in header
+    ]
+    if len(chains) != 1:
+        raise InputError(f"credential: a signature names {len(chains)} chains, not one")
+    first = chains[0][0] if isinstance(chains[0], list) and chains[0] else chains[0]
+    if not isinstance(first, bytes):
+        raise InputError("credential: a signature names no certificate")
+    return first
 
 
 def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -106,6 +120,12 @@ def _label(superbox: bytes) -> str:
     if kind != b"jumd" or len(description) < 18 or not description[16] & 2:
         return ""
     return description[17:].split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+def _type(superbox: bytes) -> bytes:
+    """The first four bytes of a box's type, which name it."""
+    kind, description = next(_boxes(superbox), (b"", b""))
+    return description[:4] if kind == b"jumd" else b""
 
 
 def _cbor(content: bytes, at: int, depth: int) -> tuple[Any, int]:
@@ -144,6 +164,8 @@ def _cbor_value(content: bytes, at: int, depth: int, major: int, number: int) ->
             key, at = _cbor(content, at, depth + 1)
             value, at = _cbor(content, at, depth + 1)
             if isinstance(key, int | str):
+                if key in entries:
+                    raise InputError("credential: a signature says the same thing twice")
                 entries[key] = value
         return entries, at
     if major == 6:
