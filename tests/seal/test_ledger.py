@@ -253,6 +253,47 @@ def test_a_full_disk_leaves_the_ledger_as_it_was(
     assert ledger.append(entry(6)) == 6
 
 
+def test_a_head_that_the_disk_refuses_takes_its_entry_along(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = lines(ledger)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refuse)
+        with pytest.raises(StorageError, match="No space left"):
+            ledger.append(entry(6))
+    assert lines(ledger) == before
+    assert ledger.find(asset_id="00000006") == []
+    assert ledger.append(entry(6)) == 6
+    assert ledger.audit().ok
+    assert sorted(path.name for path in ledger.folder.iterdir()) == [
+        "head.json",
+        "ledger.jsonl",
+        "lock",
+    ]
+
+
+def test_a_ledger_that_was_put_back_is_read_anew(ledger: Ledger) -> None:
+    older = lines(ledger)[:2]
+    assert len(ledger) == 5
+    change(ledger, lambda now: older)
+    Ledger.open(ledger.folder).append(*map(entry, range(11, 21)))
+    assert ledger.find(asset_id="00000004") == []
+    assert ledger.find(asset_id="00000015")[0].entry.asset_id == "00000015"
+
+
+@pytest.mark.parametrize("phash", ['"-1"', '"' + "f" * 17 + '"', '"0x_12"', "17", "[]"])
+def test_a_hash_that_is_none_breaks_nothing(ledger: Ledger, phash: str) -> None:
+    def spoil(now: Lines) -> Lines:
+        return [*now, b'{"entry":{"phash":%s},"sha256":"%s"}\n' % (phash.encode(), b"0" * 64)]
+
+    change(ledger, spoil)
+    assert ledger.find(prints=Prints(picture=17)) == []
+    assert [problem.kind for problem in ledger.audit().problems] == ["broken"]
+
+
 def test_a_file_is_found_by_its_hash_its_asset_and_its_likeness(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     picture = int(rng.integers(2**63))

@@ -16,9 +16,9 @@ from __future__ import annotations
 import base64
 import json
 import os
-import secrets
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from io import FileIO
 from pathlib import Path
@@ -98,10 +98,16 @@ class Ledger:
             with FileIO(path, "a+", opener=_private) as file:
                 head, found = self._settle(file)
                 head, lines = follow(head, [*found, *entries])
-                _write(file, lines)
-            if is_new:
-                _flush_folder(self.folder)
-            self._write_head(head)
+                before = os.fstat(file.fileno()).st_size
+                try:
+                    _write(file, lines)
+                    os.fsync(file.fileno())
+                    if is_new:
+                        _flush_folder(self.folder)
+                    self._write_head(head)
+                except OSError:
+                    file.truncate(before)
+                    raise
             return head.number
 
     def audit(self, *, known: str = "") -> Audit:
@@ -115,7 +121,10 @@ class Ledger:
             StorageError: the file cannot be read.
         """
         path = self.folder / FILE
-        with exclusive(self.folder), storage(self.folder):
+        # A copy on a disk that is read-only can be checked too: nobody writes there meanwhile.
+        free = os.access(self.folder, os.W_OK)
+        alone: AbstractContextManager[None] = exclusive(self.folder) if free else nullcontext()
+        with alone, storage(self.folder):
             size = path.stat().st_size if path.exists() else 0
             head, exists = self._read_head(), (self.folder / HEAD).exists()
         with storage(self.folder):
@@ -204,16 +213,16 @@ class Ledger:
     def _write_head(self, head: Head) -> None:
         if self._sign is not None:
             head = replace(head, signature=base64.b64encode(self._sign(head.message)).decode())
-        partial = self.folder / f"{HEAD}.{secrets.token_hex(4)}.part"
+        partial = self.folder / f"{HEAD}.part"  # of one name, so that none is left by a crash
         with FileIO(partial, "w", opener=_private) as file:
             # Not flushed: a head that is behind the lines is caught up with.
-            file.write(json.dumps(asdict(head)).encode())
+            _write(file, json.dumps(asdict(head)).encode())
         partial.replace(self.folder / HEAD)
 
-    # Reading. The index holds what stands in the file up to `_known` bytes.
+    # Reading. The index holds what stands in the file up to `_known` bytes, where `_last` ends.
 
     def _forget(self) -> None:
-        self._known = 0
+        self._known, self._last = 0, b""
         self._index = Index()
         self._places: list[tuple[int, int]] = []  # of each line, its first byte and length
         self._numbers: dict[tuple[str, str], list[int]] = {}
@@ -224,14 +233,16 @@ class Ledger:
             self._forget()
             return
         with storage(self.folder), path.open("rb") as file:
-            if file.seek(0, os.SEEK_END) < self._known:
+            # Where another line stands than the one that was read last, it is another ledger.
+            file.seek(self._known - len(self._last))
+            if file.read(len(self._last)) != self._last:
                 self._forget()
-            file.seek(self._known)
+                file.seek(0)
             for line in file:
                 if not line.endswith(b"\n"):
                     break
                 self._learn(line)
-                self._known += len(line)
+                self._known, self._last = self._known + len(line), line
 
     def _learn(self, line: bytes) -> None:
         values, place = values_of(line), len(self._places)
@@ -275,17 +286,11 @@ def _tip(content: bytes, head: Head) -> Head:
     return head
 
 
-def _write(file: FileIO, lines: bytes) -> None:
-    """All of the lines, or none where the disk refuses."""
-    before = os.fstat(file.fileno()).st_size
-    try:
-        left = memoryview(lines)
-        while left:
-            left = left[file.write(left) or 0 :]
-        os.fsync(file.fileno())
-    except OSError:
-        file.truncate(before)
-        raise
+def _write(file: FileIO, content: bytes) -> None:
+    """All of it, since one call may write a part."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) or 0 :]
 
 
 def _private(path: str, flags: int) -> int:

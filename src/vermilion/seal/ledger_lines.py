@@ -24,6 +24,7 @@ Verify = Callable[[bytes, bytes], bool]  # of a message and its signature
 START = "0" * 64  # what the first entry follows
 
 _LINE = re.compile(rb'\{"entry":(?P<entry>\{.*\}),"sha256":"(?P<sha256>[0-9a-f]{64})"\}\n')
+_PHASH = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +134,7 @@ def prints_of(values: Mapping[str, Any]) -> Prints:
         return _NONE
     try:
         return Prints(
-            picture=None if picture is None else int(picture, 16),
+            picture=None if picture is None else _hash(picture),
             sound=None if sound is None else _bytes(sound, SOUNDPRINT_BYTES),
             text=None if text is None else _bytes(text, MINHASH_BYTES),
         )
@@ -142,6 +143,12 @@ def prints_of(values: Mapping[str, Any]) -> Prints:
 
 
 _NONE = Prints()
+
+
+def _hash(text: str) -> int:
+    if _PHASH.fullmatch(text) is None:
+        raise ValueError(f"a hash of a picture has 16 digits of 0 to f, not {text[:20]!r}")
+    return int(text, 16)
 
 
 def _bytes(text: str, size: int) -> bytes:
