@@ -51,6 +51,7 @@ _OBLIGATIONS: tuple[tuple[str, str], ...] = (
 
 _TOKEN = re.compile(r"\s*([()]|[A-Za-z0-9.+-]+(?::[A-Za-z0-9.+-]+)?)")
 _LONGEST = 1000  # characters of an expression
+_MOST_BRACKETS = 32
 _HAN = re.compile(r"[\u3400-\u9fff]")
 
 
@@ -85,7 +86,7 @@ class _Expression:
     """Reads an SPDX expression: OR binds least, then AND, then WITH."""
 
     def __init__(self, text: str) -> None:
-        self._left = _tokens(text)
+        self._left, self._brackets = _tokens(text), 0
         if not self._left:
             raise InputError("licence: is empty")
 
@@ -119,6 +120,9 @@ class _Expression:
             raise InputError("licence: a name is missing")
         name = self._left.pop(0)
         if name == "(":
+            self._brackets += 1
+            if self._brackets > _MOST_BRACKETS:
+                raise InputError(f"licence: has more than {_MOST_BRACKETS} brackets")
             found = self._either()
             if self._next() != ")":
                 raise InputError("licence: a closing bracket is missing")

@@ -240,8 +240,7 @@ def _move(content: bytearray, behind: int, by: int) -> None:
     view = bytes(content)
     for outer in boxes(view):
         if outer.name == b"moov":
-            for table in _tables(view, outer):
-                _move_table(content, table, behind, by)
+            move_chunks(content, view, outer, behind, by)
         elif outer.name == b"moof":
             for traf in boxes(view, outer.body, outer.end):
                 for head in boxes(view, traf.body, traf.end) if traf.name == b"traf" else ():
@@ -256,12 +255,27 @@ def _move(content: bytearray, behind: int, by: int) -> None:
             raise InputError("file: it holds a picture beside its film, which cannot be moved")
 
 
-def _tables(content: bytes, holder: Box) -> Iterator[Box]:
-    for inside in boxes(content, holder.body, holder.end):
-        if inside.name in (b"stco", b"co64"):
-            yield inside
-        elif inside.name in _PATHS:
-            yield from _tables(content, inside)
+def move_chunks(content: bytearray, before: bytes, moov: Box, behind: int, by: int) -> None:
+    """Add to every position in a film's tables of samples that was `behind` or more.
+
+    Args:
+        content: what is changed.
+        before: the same as it was, where boxes are looked for.
+        moov: the box that holds the tables.
+        behind: the first position that moves.
+        by: how far.
+
+    Raises:
+        InputError: a table is damaged, or a position no longer fits in.
+    """
+    waiting = [moov]
+    while waiting:
+        holder = waiting.pop()
+        for inside in boxes(before, holder.body, holder.end):
+            if inside.name in (b"stco", b"co64"):
+                _move_table(content, inside, behind, by)
+            elif inside.name in _PATHS:
+                waiting.append(inside)
 
 
 def _move_table(content: bytearray, table: Box, behind: int, by: int) -> None:

@@ -16,14 +16,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vermilion.errors import InputError
-from vermilion.seal.carriers.isobmff import Box, box, boxes
+from vermilion.seal.carriers.isobmff import Box, box, boxes, move_chunks
 
-EXIF = b"Exif"
-XMP = b"mime"
+EXIF, XMP = b"Exif", b"mime"
 _RDF = b"application/rdf+xml"
-_CONTAINERS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
-_HANDLED = (b"iloc", b"iinf", b"iref")
 LARGEST = 16 << 20  # bytes of an item that is read
+_MOST_PIECES = 65_536  # of all items together; numbers of no bytes could name any number of them
 
 
 @dataclass(slots=True)
@@ -109,13 +107,19 @@ class Meta:
         sizes, more = reader.number(1), reader.number(1)
         offset_size, length_size, base_size = sizes >> 4, sizes & 15, more >> 4
         index_size = more & 15 if version else 0
+        if {offset_size, length_size, base_size, index_size} - {0, 4, 8}:
+            raise damaged()
         places: dict[int, Place] = {}
+        left = _MOST_PIECES
         for _ in range(reader.number(4 if version == 2 else 2)):
             item = reader.number(4 if version == 2 else 2)
             method = reader.number(2) & 15 if version else 0
             place = Place(method, reader.number(2))
-            base = reader.number(base_size)
-            for _ in range(reader.number(2)):
+            base, pieces = reader.number(base_size), reader.number(2)
+            left -= pieces
+            if left < 0:
+                raise InputError(f"AVIF: its items have more than {_MOST_PIECES} pieces")
+            for _ in range(pieces):
                 index = reader.number(index_size)
                 offset = base + reader.number(offset_size)
                 place.pieces.append((index, offset, reader.number(length_size)))
@@ -221,7 +225,8 @@ class Meta:
         added, ids = self._ids(old, new)
         grown = len(self._meta(body, 0, 0, ids, new, gone, added)) - (self.box.end - self.box.start)
         meta = self._meta(body, grown, end + grown + 8, ids, new, gone, added)
-        self._move_chunks(body, grown)
+        for moov in (part for part in self.top if part.name == b"moov"):
+            move_chunks(body, self.content, moov, self.box.end, grown)
         tail = box(b"mdat", data) if data else b""
         return bytes(body[: self.box.start]) + meta + bytes(body[self.box.end : end]) + tail
 
@@ -288,7 +293,7 @@ class Meta:
                 parts.append(self._new_iref(gone, added))
             else:
                 parts.append(bytes(body[part.start : part.end]))
-        if any(self.part(name) is None for name in _HANDLED[:2]):
+        if any(self.part(name) is None for name in (b"iloc", b"iinf")):
             raise damaged()
         return box(b"meta", self.content[self.box.body : self.box.body + 4] + b"".join(parts))
 
@@ -333,35 +338,13 @@ class Meta:
 
     def _new_iref(self, gone: set[int], added: set[int]) -> bytes:
         """References: what describes the picture says so."""
-        found = self._full(b"iref")
-        version, rows = 0, []
-        if found is not None:
-            version, reader = found
-            width = 4 if version else 2
-            for part in boxes(self.content, reader.here, reader.end):
-                item = _Reader(self.content, part.body, part.end).number(width)
-                if item not in gone:
-                    rows.append(self.content[part.start : part.end])
-        width = 4 if version else 2
+        version, reader = self._full(b"iref") or (0, _Reader(b"", 0, 0))
+        width, rows = 4 if version else 2, []
+        for part in boxes(self.content, reader.here, reader.end):
+            item = _Reader(self.content, part.body, part.end).number(width)
+            if item not in gone:
+                rows.append(self.content[part.start : part.end])
         for item in sorted(added):
             row = item.to_bytes(width, "big") + b"\0\1" + self.primary.to_bytes(width, "big")
             rows.append(box(b"cdsc", row))
-        if not rows:
-            return b""
-        return box(b"iref", bytes([version, 0, 0, 0]) + b"".join(rows))
-
-    def _move_chunks(self, body: bytearray, grown: int) -> None:
-        """Name the places of a moving picture's frames anew."""
-        tables = [part for part in self.top if part.name == b"moov"]
-        while tables:
-            table = tables.pop()
-            if table.name in _CONTAINERS:
-                tables += boxes(self.content, table.body, table.end)
-            elif table.name in (b"stco", b"co64"):
-                width = 4 if table.name == b"stco" else 8
-                reader = _Reader(self.content, table.body + 4, table.end)
-                for _ in range(reader.number(4)):
-                    here = reader.here
-                    offset = reader.number(width)
-                    if offset >= self.box.end:
-                        body[here : here + width] = (offset + grown).to_bytes(width, "big")
+        return box(b"iref", bytes([version, 0, 0, 0]) + b"".join(rows)) if rows else b""

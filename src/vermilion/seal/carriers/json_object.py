@@ -56,10 +56,11 @@ def without(content: bytes) -> bytes:
     """The object without its label.
 
     Raises:
-        InputError: it is no JSON object.
+        InputError: it is no JSON object, or has too many labels.
     """
     mark, text = words.text_of(content)
     members, _ = _members(text)
+    words.few(sum(member.name in words.OURS for member in members))
     last = len(members) - 1
     for ours, group in reversed(
         [(k, list(g)) for k, g in groupby(range(last + 1), lambda i: members[i].name in words.OURS)]

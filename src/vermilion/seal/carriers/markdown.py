@@ -73,10 +73,11 @@ def without(content: bytes) -> bytes:
     """The text without its label, and without a front matter that held nothing else.
 
     Raises:
-        InputError: the text is not UTF-8, or its front matter is TOML.
+        InputError: the text is not UTF-8, its front matter is TOML, or it has too many labels.
     """
     mark, text = words.text_of(content)
     found = list(_keys(text))
+    words.few(len(found))
     for _, _, start, end in reversed(found):
         text = text[:start] + text[end:]
     front = _front(text)

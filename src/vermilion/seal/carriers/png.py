@@ -103,10 +103,19 @@ def _inflate(data: bytes) -> bytes:
 
 
 def _texts(content: bytes) -> Iterator[tuple[Chunk, str, str]]:
+    """The texts that a Statement is made of.
+
+    Raises:
+        InputError: one is damaged, or all together are larger than twice `xmp.LARGEST`.
+    """
+    left = 2 * xmp.LARGEST
     for chunk in chunks(content):
         if chunk.kind in (b"tEXt", b"zTXt", b"iTXt"):
             text = text_of(chunk.kind, chunk.data(content))
             if text is not None:
+                left -= len(text[1])
+                if left < 0:
+                    raise InputError(f"PNG: its texts are larger than {2 * xmp.LARGEST} bytes")
                 yield chunk, *text
 
 

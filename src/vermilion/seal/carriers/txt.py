@@ -41,11 +41,14 @@ def without(content: bytes) -> bytes:
     """The text without its label.
 
     Raises:
-        InputError: the text is not UTF-8.
+        InputError: the text is not UTF-8, or has too many labels.
     """
     mark, text = words.text_of(content)
     start, line = _last_line(text)
+    taken = 0
     while line:
+        taken += 1
+        words.few(taken)
         text = text[:start]
         start, line = _last_line(text)
     return (mark + text).encode()

@@ -194,15 +194,14 @@ def _heads(content: bytes) -> _Heads:
         magic, wanted = b"\x03vorbis", 2
     else:
         raise InputError("file: its OGG holds neither Vorbis nor Opus, or more than one stream")
-    packets, open_packet, at, pages = list[bytes](), b"", first.end, 0
+    packets, begun, at, pages = list[bytes](), list[bytes](), first.end, 0
     while len(packets) < wanted:
         page = _page(content, at)
         if page.serial != first.serial or page.flags & 2:
             raise InputError("file: its OGG holds more than one stream; only one can be labelled")
-        done, open_packet = _packets(content, page, open_packet)
-        packets += done
+        packets += _packets(content, page, begun)
         at, pages = page.end, pages + 1
-    if len(packets) > wanted or open_packet:
+    if len(packets) > wanted or begun:
         raise InputError("file: its OGG is damaged (sound does not begin on a page of its own)")
     if not packets[0].startswith(magic):
         raise InputError("file: its OGG has no comments")
@@ -210,17 +209,16 @@ def _heads(content: bytes) -> _Heads:
     return _Heads(first, magic, comments, packets[1:], pages, at)
 
 
-def _packets(content: bytes, page: _Page, begun: bytes) -> tuple[list[bytes], bytes]:
-    """The packets that end on a page, and what it begins of the next one."""
+def _packets(content: bytes, page: _Page, begun: list[bytes]) -> list[bytes]:
+    """The packets that end on a page; `begun` takes up the parts of the one that goes on."""
     found, at = list[bytes](), page.body
-    parts = [begun]
     for lace in page.laces:
-        parts.append(content[at : at + lace])
+        begun.append(content[at : at + lace])
         at += lace
         if lace < 255:
-            found.append(b"".join(parts))
-            parts = []
-    return found, b"".join(parts)
+            found.append(b"".join(begun))
+            begun.clear()
+    return found
 
 
 def _write_ogg(content: bytes, values: list[bytes]) -> bytes:

@@ -43,10 +43,12 @@ def without(content: bytes) -> bytes:
     """The page without its label.
 
     Raises:
-        InputError: the page is not UTF-8.
+        InputError: the page is not UTF-8, or has too many labels.
     """
     mark, text = words.text_of(content)
-    for element in reversed(_Head(text).found):
+    found = _Head(text).found
+    words.few(len(found))
+    for element in reversed(found):
         end = element.end + (1 if text[element.end : element.end + 1] == "\n" else 0)
         text = text[: element.start] + text[end:]
     return (mark + text).encode()

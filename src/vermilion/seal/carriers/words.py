@@ -16,6 +16,7 @@ from vermilion.seal.labels import Statement
 
 BOM = "\ufeff"
 OURS = (tags.LABEL, tags.OWN)
+MOST = 64  # labels that are taken out of a text, of which one is right and more are a mistake
 
 
 def text_of(content: bytes) -> tuple[str, str]:
@@ -71,6 +72,16 @@ def from_json(text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise InputError("AIGC: the label is not JSON") from None
+
+
+def few(count: int) -> None:
+    """See that a text has not more labels than can be taken out in good time.
+
+    Raises:
+        InputError: it has more than `MOST`.
+    """
+    if count > MOST:
+        raise InputError(f"AIGC: stands in the file more than {MOST} times; one is allowed")
 
 
 def twice(name: str) -> NoReturn:
