@@ -18,6 +18,8 @@ def test_every_public_name_is_found() -> None:
     for name in vermilion.__all__:
         assert getattr(vermilion, name) is not None
     assert set(vermilion.__all__) <= set(dir(vermilion))
+    rooms = {path.stem for path in SOURCE.iterdir()}
+    assert not rooms & set(vermilion.__all__)  # a room that is imported takes its name
     with pytest.raises(AttributeError, match="no attribute 'mkae'"):
         _ = vermilion.mkae
 
