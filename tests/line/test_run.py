@@ -14,8 +14,8 @@ from vermilion.errors import InputError, NotFoundError, StorageError
 from vermilion.line import recipe as recipes
 from vermilion.line.finished import Watcher
 from vermilion.line.plan import derive_seed
-from vermilion.line.files import verify_file
 from vermilion.line.run import Line
+from vermilion.line.verify import verify_file
 from vermilion.settings import Settings
 from vermilion.types import Prompt, Recipe
 
