@@ -90,7 +90,7 @@ def test_the_commands_of_the_page_run(house: Path) -> None:
 @pytest.mark.models
 def test_the_python_of_the_page_runs(house: Path) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
-    done = run(f"vermilion --help && {shlex.quote(sys.executable)} -c {shlex.quote(block)}", house)
+    done = run(f"{shlex.quote(sys.executable)} -c {shlex.quote(block)}", house)
     assert done.returncode == 0, done.stderr
     path, summary, finding = done.stdout.splitlines()[-3:]
     assert path.endswith(".mp3")

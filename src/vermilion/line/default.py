@@ -90,8 +90,11 @@ def add(path: str | Path) -> Asset:
     return files.add_file(line.library, line.sealer, Path(path), line.settings.max_file_bytes)[0]
 
 
-def seal_copy(path: str | Path, **options: Any) -> tuple[Asset, list[Path]]:
+def seal_copy(
+    path: str | Path, out: str | Path | None = None, **options: Any
+) -> tuple[Asset, list[Path]]:
     """Write a sealed copy of a file that was made elsewhere; see `line.files.seal_file`."""
     line = default_line()
     largest = line.settings.max_file_bytes
-    return files.seal_file(line.library, line.sealer, Path(path), largest, **options)
+    target = None if out is None else Path(out)
+    return files.seal_file(line.library, line.sealer, Path(path), largest, out=target, **options)
