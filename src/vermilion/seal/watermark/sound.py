@@ -2,8 +2,8 @@
 
 At 16 kHz the sound is cut into cells of 32 ms and 62.5 Hz. A pattern of signs over 64 columns of
 cells, 2.05 s, is repeated; a cell with a plus is made a little louder, one with a minus softer.
-What is added has the shape of the sound itself, at least 16 dB below it in every cell, and less
-where a cell's neighbours are steady: there a change would be heard, and is as well found. A third
+What is added has the shape of the sound itself, about 20 dB below it, and less where a cell's
+neighbours are steady: there a change would be heard, and is as well found. A third
 of the signs follow from the key alone and tell where the pattern begins; the others carry the
 payload's code.
 
