@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,13 @@ def test_a_file_is_sealed_beside_itself(line: Line, tmp_path: Path) -> None:
         "c2pa.edited.metadata",
     ]
     assert [one.title for one in verdict.credential.ingredients] == ["fox.png"]
+
+
+def test_names_that_cannot_be_shown(line: Line, tmp_path: Path) -> None:
+    path = picture(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xff\x1b.png")))
+    asset, (written,) = seal(line, path)
+    assert asset.recipe["origin"] == {"file": "caf\ufffd\ufffd.png"}
+    assert verify_file(line.sealer, written, LARGEST).exit_code == 0
 
 
 def test_what_is_ours_already_is_not_sealed_again(line: Line, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from rich.markup import escape
 
 from vermilion.cli.show import err
 
+_MOST_NAMED = 3
+
 
 def warn(assets: Iterable[Any]) -> None:
     """Say what the safety rules found, and which artist a prompt names; each thing once."""
@@ -17,7 +19,8 @@ def warn(assets: Iterable[Any]) -> None:
         for words in _warnings(asset.notes):
             said.setdefault(words, []).append(asset.id)
     for words, ids in said.items():
-        err.print(f"[yellow]note:[/] {escape(words)} [dim]({', '.join(ids)})[/]", soft_wrap=True)
+        whose = ", ".join(ids[:_MOST_NAMED]) + (", …" if len(ids) > _MOST_NAMED else "")
+        err.print(f"[yellow]note:[/] {escape(words)} [dim]({whose})[/]", soft_wrap=True)
 
 
 def _warnings(notes: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -71,8 +72,9 @@ def _add(library: Library, content: bytes, form: Format, path: Path) -> Asset:
         pictures.decode(content, form)  # whether it is one
     statement = carriers.read(content, form)
     found = foreign.read(content, form)
-    recipe: dict[str, Any] = {"origin": {"file": path.name}}
-    words = path.stem.replace("_", " ").replace("-", " ")
+    name = _name(path)
+    recipe: dict[str, Any] = {"origin": {"file": name}}
+    words = Path(name).stem.replace("_", " ").replace("-", " ")
     if found is not None:
         recipe["made_with"] = asdict(found)
         words = found.prompt or words
@@ -147,7 +149,7 @@ def seal_file(
         sealed = sealer.seal(content, form, said, options, wanted)
         return asset, write_sealed(target, sealed)
     (before,) = said.sources
-    said = replace(said, sources=(replace(before, title=path.name, sidecar=sidecar),))
+    said = replace(said, sources=(replace(before, title=_name(path), sidecar=sidecar),))
     if composite:
         said = replace(said, source_type=EDITED_WITH_AI)
     if language is not None:
@@ -169,6 +171,12 @@ def _target(path: Path, out: Path | None, overwrite: bool) -> Path:
         if target.is_dir() or not overwrite:
             raise InputError(f"out: {target} is there already; name another or add --overwrite")
     return target
+
+
+def _name(path: Path) -> str:
+    """A file's name in characters that can be shown and signed."""
+    name = os.fsencode(path.name).decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else "\ufffd" for character in name)
 
 
 def _prompt_of(recipe: Any) -> str:

@@ -17,13 +17,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
-from typing import Literal, NamedTuple
+from importlib import import_module
+from typing import Any, Literal, NamedTuple
 
 from vermilion.errors import InputError
 from vermilion.seal.carriers import json_object, markdown, txt, webpage
 from vermilion.seal.carriers import words as carried
 from vermilion.seal.formats import Format
-from vermilion.seal.marks import checked, document, tells
+from vermilion.seal.marks import checked, tells
 
 Where = Literal["end", "start"]
 
@@ -51,7 +52,8 @@ def add(content: bytes, form: Format, words: str, *, place: Where = "end") -> by
     if place not in ("end", "start"):
         raise InputError(f"mark: place must be end or start in a text (found {place!r})")
     if form.suffix == "pdf":
-        return document.add(content, words, foot=place == "end")
+        marked_pages: bytes = _documents().add(content, words, foot=place == "end")
+        return marked_pages
     kind = _kind(form)
     bare = kind.without(content)
     if _found(bare, kind) is not None:
@@ -70,7 +72,8 @@ def mark_of(content: bytes, form: Format) -> str:
         InputError: the file cannot be read.
     """
     if form.suffix == "pdf":
-        return document.mark_of(content)
+        found_words: str = _documents().mark_of(content)
+        return found_words
     kind = _kind(form)
     found = _found(kind.without(content), kind)
     return "" if found is None else found.words
@@ -83,7 +86,7 @@ def text_of(content: bytes, form: Format) -> bytes:
         InputError: the file cannot be read.
     """
     if form.suffix == "pdf":
-        return document.text_of(content).encode()
+        return str(_documents().text_of(content)).encode()
     kind = _kind(form)
     bare = kind.without(content)
     found = _found(bare, kind)
@@ -107,6 +110,11 @@ class _Kind(NamedTuple):
     without: Callable[[bytes], bytes]
     spot: Callable[[str, str, Where], tuple[int, str]]
     find: Callable[[str], _Mark | None]
+
+
+def _documents() -> Any:
+    # It loads pypdf, which other texts need not wait for.
+    return import_module("vermilion.seal.marks.document")
 
 
 def _kind(form: Format) -> _Kind:
