@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tests.seal import pictures_files, sound_files
@@ -178,6 +179,18 @@ def test_what_is_ours_already_is_not_sealed_again(line: Line, tmp_path: Path) ->
     changed = tmp_path / "changed.png"
     changed.write_bytes(written.read_bytes() + b"x")
     assert seal(line, changed)[0].id != asset.id
+
+
+def test_a_copy_that_lost_its_seal_is_a_child(line: Line, tmp_path: Path) -> None:
+    parent, (written,) = seal(line, picture(tmp_path / "fox.png"))
+    with Image.open(written) as image:
+        image.convert("RGB").save(tmp_path / "sent.jpg", quality=80)
+    child, (again,) = seal(line, tmp_path / "sent.jpg")
+    assert child.parents == (parent.id,)
+    verdict = verify_file(line.sealer, again, LARGEST)
+    assert verdict.exit_code == 0
+    assert verdict.asset_id == child.id
+    assert [one.said.asset_id for one in verdict.credential.ingredients] == ["", parent.id]
 
 
 def test_nothing_is_overwritten_unasked(line: Line, tmp_path: Path) -> None:

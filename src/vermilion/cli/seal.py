@@ -91,6 +91,9 @@ def file(
     if not quiet:
         words = f"sealed as {asset.id}; look: vermilion verify {shlex.quote(str(paths[0]))}"
         out.print(words, markup=False, soft_wrap=True)
+        for parent in asset.parents:
+            words = f"it comes from {parent}, which was sealed here, and may carry its mark too"
+            out.print(words, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -194,9 +197,9 @@ def verify(
 ) -> None:
     """Check what files say about their making: signature, signer, label, watermark, ledger.
 
-    Exit code 0: all is well. Else the smallest of: 2 a file cannot be read, 10 signature,
-    11 signer, 12 label, 13 IPTC source type, 14 mark, 15 watermark, 16 ledger, 17 originality
-    is wrong or missing.
+    Exit code 0: all is well. 2: a file cannot be read.
+    Else the smallest of what is wrong or missing: 10 signature, 11 signer,
+    12 label, 13 IPTC source type, 14 mark, 15 watermark, 16 ledger, 17 originality.
     """
     paths = vm.files_in(files)
     settings, sealer = vm.get_settings(), _sealer()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from vermilion.seal.marks import text
 from vermilion.seal.media import pictures
 from vermilion.seal.order import SealOptions
 from vermilion.seal.seal import Sealer
+from vermilion.seal.verify import Verdict
 from vermilion.types import Asset
 
 KINDS = {"picture": "picture", "drawing": "picture", "document": "text"}
@@ -48,7 +50,7 @@ def add_file(library: Library, sealer: Sealer, path: Path, largest: int) -> tupl
     """
     content, form = read_file(path, largest)
     known = _here(library, sealer, content, form, path)
-    return (_add(library, content, form, path), True) if known is None else (known, False)
+    return (_add(library, content, form, path, ()), True) if known is None else (known, False)
 
 
 def _here(
@@ -67,7 +69,9 @@ def _here(
         return None
 
 
-def _add(library: Library, content: bytes, form: Format, path: Path) -> Asset:
+def _add(
+    library: Library, content: bytes, form: Format, path: Path, parents: Sequence[str]
+) -> Asset:
     if form.medium == "picture":
         pictures.decode(content, form)  # whether it is one
     statement = carriers.read(content, form)
@@ -90,6 +94,7 @@ def _add(library: Library, content: bytes, form: Format, path: Path) -> Asset:
         suffix=form.suffix,
         text=words,
         recipe=recipe,
+        parents=parents,
         notes={} if statement.label is None else {"label": statement.label.inner()},
     )
 
@@ -109,7 +114,8 @@ def seal_file(
     """Seal a file that was made elsewhere, by one who has the right to label it.
 
     It is taken into the library first, so that its number leads somewhere. A label that it has
-    stays as its producer's, and ours says who spreads it; a credential stays in the chain.
+    stays as its producer's, and ours says who spreads it; a credential stays in the chain. A copy
+    of an asset of our own that lost its seal, told by its watermark, becomes that one's child.
 
     Args:
         library: where it is kept, as it came.
@@ -143,19 +149,33 @@ def seal_file(
             f"file: {path} is sealed already, as {name}; in another way:"
             f" vermilion library export {name} FOLDER"
         )
-    asset = add_file(library, sealer, path, largest)[0]
+    asset = _here(library, sealer, content, form, path)
+    if asset is None:
+        asset = _add(library, content, form, path, _parents(library, verdict))
     said = about(library, sealer, asset)
     if said.said is None:  # made here, and given out without its seal
         sealed = sealer.seal(content, form, said, options, wanted)
         return asset, write_sealed(target, sealed)
-    (before,) = said.sources
-    said = replace(said, sources=(replace(before, title=_name(path), sidecar=sidecar),))
+    before, *others = said.sources
+    before = replace(before, title=_name(path), sidecar=sidecar)
+    said = replace(said, sources=(before, *others))
     if composite:
         said = replace(said, source_type=EDITED_WITH_AI)
     if language is not None:
         said = replace(said, language=language)
     sealed = sealer.seal(content, form, said, options, wanted)
     return asset, write_sealed(target, sealed)
+
+
+def _parents(library: Library, verdict: Verdict) -> list[str]:
+    """The asset whose watermark a file has: it was made from that, and lost its seal."""
+    watermark = verdict["watermark"]
+    if watermark is None or watermark.state != "good" or not watermark.facts["asset_id"]:
+        return []
+    try:
+        return [library.get(watermark.facts["asset_id"]).id]
+    except NotFoundError:
+        return []
 
 
 def _target(path: Path, out: Path | None, overwrite: bool) -> Path:

@@ -42,7 +42,7 @@ def about(library: Library, sealer: Sealer, asset: Asset, generations: int = 3) 
         InputError: a file that came from elsewhere has a damaged label.
     """
     if is_from_elsewhere(asset):
-        return _about_guest(library, asset)
+        return _about_guest(library, sealer, asset, generations)
     prompt = _part(asset.recipe, "prompt")
     model = _part(asset.recipe, "model")
     return About(
@@ -64,10 +64,11 @@ def is_from_elsewhere(asset: Asset) -> bool:
     return "prompt" not in asset.recipe and "origin" in asset.recipe
 
 
-def _about_guest(library: Library, asset: Asset) -> About:
+def _about_guest(library: Library, sealer: Sealer, asset: Asset, generations: int) -> About:
     content, form = library.read(asset), form_of(asset)
     said = carriers.read(content, form)
     name = str(_part(asset.recipe, "origin").get("file", "")) or _title(asset)
+    itself = Parent(content=content, form=form, title=name)
     return About(
         asset_id=asset.id,
         title=_title(asset),
@@ -76,7 +77,8 @@ def _about_guest(library: Library, asset: Asset) -> About:
         recipe=asset.recipe,
         edited=True,
         source_type=said.source_type or MADE_BY_AI,
-        sources=(Parent(content=content, form=form, title=name),),
+        sources=(itself, *_sources(library, sealer, asset, generations)),
+        family=asset.parents,
         said=said,
     )
 
