@@ -28,7 +28,7 @@ from vermilion.errors import InputError
 from vermilion.seal import carriers
 from vermilion.seal.carriers import isobmff, matroska
 from vermilion.seal.formats import FORMATS
-from vermilion.seal.labels import Statement
+from vermilion.seal.labels import MADE_BY_AI, Statement
 
 BOXES = [
     (),
@@ -235,3 +235,28 @@ def test_random_bytes_are_said(suffix: str, rest: bytes) -> None:
 def test_any_statement_comes_back(suffix: str, statement: Statement) -> None:
     content = carriers.write(film(suffix, seconds=0.3), FORMATS[suffix], statement)
     assert carriers.read(content, FORMATS[suffix]) == statement
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm"])
+def test_what_stands_at_a_track_goes_too(suffix: str) -> None:
+    """FFmpeg's tools write a stream's tags there; a prompt among them would stay in the file."""
+    made = io.BytesIO()
+    with (
+        av.open(io.BytesIO(film(suffix, seconds=0.3))) as source,
+        av.open(made, "w", format={"mkv": "matroska"}.get(suffix, suffix)) as out,
+    ):
+        copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in source.streams}
+        for copy in copies.values():
+            copy.metadata.update({"prompt": "a secret", "title": "a track"})
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream_index]
+                out.mux(packet)
+    assert b"a secret" in made.getvalue()
+    for said in (Statement(), Statement(source_type=MADE_BY_AI)):
+        written = carriers.write(made.getvalue(), FORMATS[suffix], said)
+        assert b"a secret" not in written
+        assert carriers.read(written, FORMATS[suffix]) == said
+        with av.open(io.BytesIO(written)) as opened:
+            assert {stream.metadata["title"] for stream in opened.streams} == {"a track"}
+            assert len(list(opened.decode(video=0))) > 3

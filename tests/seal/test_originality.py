@@ -112,10 +112,19 @@ def test_shingles_are_words_in_english_and_characters_in_chinese() -> None:
 
 
 @given(st.text(max_size=200))
-def test_any_text_has_a_signature_and_is_its_own_neighbour(text: str) -> None:
-    assert len(minhash(text)) == 512
-    assert minhash_distance(minhash(text), minhash(text)) == 0
-    assert minhash(text) == minhash(f"  {text.upper().lower()} ") or text != text.upper().lower()
+def test_any_long_text_has_a_signature_and_is_its_own_neighbour(text: str) -> None:
+    long = text + " the tea is ready and nobody has come"
+    signature = minhash(long)
+    assert signature is not None
+    assert len(signature) == 512
+    assert minhash_distance(signature, signature) == 0
+    assert signature == minhash(f"  {long.upper().lower()} ") or long != long.upper().lower()
+
+
+@pytest.mark.parametrize("text", ["", "...", "Hi!", "the tea is ready now, come", "一杯好茶慢慢来"])
+def test_what_strangers_write_alike_has_no_signature(text: str) -> None:
+    assert minhash(text) is None
+    assert minhash(f"{text} and here is why it matters to all of us") is not None
 
 
 def test_minhash_estimates_the_share_of_shingles_as_well_as_datasketch() -> None:
@@ -139,10 +148,12 @@ def test_minhash_estimates_the_share_of_shingles_as_well_as_datasketch() -> None
 
 def test_signatures_stay_what_they_are() -> None:
     """Ledgers keep them for years."""
-    assert minhash("the tea is ready now")[:8].hex() == KEPT
+    signature = minhash("the tea is ready now, and nobody has come for it")
+    assert signature is not None
+    assert signature[:8].hex() == KEPT
 
 
-KEPT = "777d7e3756bdb101"
+KEPT = "e8effb2156bdb101"
 
 
 def test_the_closest_known_thing_is_found_with_its_score() -> None:

@@ -159,3 +159,12 @@ def test_damaged_sounds_are_said_or_heard(suffix: str, data: st.DataObject) -> N
         return
     assert heard.wave.ndim == 2
     assert len(heard.wave)
+
+
+def test_a_stream_of_no_known_kind_is_refused() -> None:
+    """FFmpeg opens it, and knows nothing of what it holds."""
+    content = sound("m4a", seconds=0.2)
+    assert content.count(b"mp4a") == content.count(b"esds") == 1
+    unknown = content.replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz")
+    with pytest.raises(InputError, match="known kind"):
+        sounds.decode(unknown, FORMATS["m4a"])

@@ -31,6 +31,7 @@ _SILENCE = 10 ** (-28 / 20)  # of the loudest frame, so that some noise does not
 # A text: 128 permutations give Jaccard's similarity with a standard error of at most 0.044.
 _PERMUTATIONS = 128
 _WORDS, _CHARACTERS = 3, 5  # of a shingle
+_FEWEST = 8  # words or characters: what is shorter, strangers write alike
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNIT = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")  # a character of those, or a word
 
@@ -136,12 +137,16 @@ def _band_powers(mono: NDArray[np.float64], sample_rate: int, size: int) -> NDAr
     return power / np.bincount(place, minlength=_TIMES)[:, None]
 
 
+def _units(text: str) -> list[str]:
+    return _UNIT.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
 def shingles(text: str) -> set[str]:
     """The runs of three words, or of five characters in Chinese, Japanese and Korean, of a text.
 
     Width, case, punctuation and spaces do not count. A text that is shorter is one shingle.
     """
-    units = _UNIT.findall(unicodedata.normalize("NFKC", text).casefold())
+    units = _units(text)
     characters = sum(unit >= "\u3040" for unit in units)
     size = _CHARACTERS if 2 * characters > len(units) else _WORDS
     if len(units) <= size:
@@ -161,14 +166,19 @@ def _constants() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
 _FACTORS, _TERMS = _constants()
 
 
-def minhash(text: str) -> bytes:
+def minhash(text: str) -> bytes | None:
     """A text's MinHash signature: 128 numbers of 32 bits, little-endian, 512 bytes.
+
+    None: it has less than 8 words (or Chinese characters), so that a text of somebody else may
+    well be the same.
 
     Broder (1997), "On the resemblance and containment of documents". The permutations are
     multiply-shift hashes (Dietzfelbinger 1996) of each shingle's BLAKE2b. Signatures lie in
     ledgers for years, so nothing of this may change; packages that offer MinHash have changed
     theirs between versions.
     """
+    if len(_units(text)) < _FEWEST:
+        return None
     hashed = b"".join(
         hashlib.blake2b(shingle.encode(errors="replace"), digest_size=8).digest()
         for shingle in shingles(text)

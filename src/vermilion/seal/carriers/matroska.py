@@ -46,9 +46,9 @@ def write(content: bytes, statement: Statement) -> bytes:
     segment = _segment(content)
     values = tags.written(statement, whole=True)
     children = list(_children(content, segment))
-    if not values and read(content) == Statement():
-        return content
     held = [child for child in children if child.id == _TAGS]
+    if not values and not any(_has_ours(content, child) for child in held):
+        return content
     place = held[0] if held else next((c for c in children if c.id == _CLUSTER), None)
     made = {c: _tags(content, c, values if c == place else {}) for c in held}
     gone = {c.start - segment.body for c in held if not made[c]}
@@ -206,11 +206,14 @@ def _tag(values: dict[str, str]) -> bytes:
 
 
 def _tags(content: bytes, element: _Element, values: dict[str, str]) -> bytes:
-    """Tags without what is ours, and with these values; empty where nothing is left."""
+    """Tags without what is ours, and with these values; empty where nothing is left.
+
+    Ours goes from tags of single tracks too: a prompt that stands there would stay in the file.
+    """
     _check_sum(content, element)
     kept = list[bytes]()
     for tag in _children(content, element):
-        if tag.id == _TAG and _of_all(content, tag):
+        if tag.id == _TAG:
             inside = list(_children(content, tag))
             others = [
                 c for c in inside if c.id != _SIMPLE or not tags.is_ours(_pair(content, c)[0])
@@ -220,12 +223,18 @@ def _tags(content: bytes, element: _Element, values: dict[str, str]) -> bytes:
             elif any(c.id == _SIMPLE for c in others):
                 parts = [_raw(content, c) for c in others if c.id != _CRC]
                 kept.append(_element(_TAG, *parts, checked=_checked(content, tag)))
-        elif tag.id == _TAG:
-            kept.append(_raw(content, tag))
     added = [_tag(values)] if values else []
     if not kept and not added:
         return b""
     return _element(_TAGS, *kept, *added, checked=_checked(content, element))
+
+
+def _has_ours(content: bytes, element: _Element) -> bool:
+    return any(
+        tags.is_ours(_pair(content, simple)[0])
+        for tag in _inside(content, element, _TAG)
+        for simple in _inside(content, tag, _SIMPLE)
+    )
 
 
 def _of_all(content: bytes, tag: _Element) -> bool:

@@ -140,7 +140,7 @@ class _Pass:
             raise InputError("file: the film has no picture")
         self.source, self.out = source, out
         self.picture = picture
-        self.video = source.streams.video[0] if picture is not None else None
+        self.video = streams.known(source.streams.video[0]) if picture is not None else None
         self.copies: dict[int, Stream] = {}
         self.sound: Iterator[Packet[AudioStream]] = iter(())
         self.next_sound: Packet[AudioStream] | None = None
@@ -211,7 +211,7 @@ def _encoder(
     out: OutputContainer, source: VideoStream, turned: Sequence[int] | None
 ) -> VideoStream:
     """A stream of pictures like the source's."""
-    held = source.codec_context
+    held = streams.known(source).codec_context
     if held.width * held.height > MOST_PIXELS:
         raise InputError(f"file: its pictures have more than {MOST_PIXELS >> 20} million pixels")
     if source.metadata.get("alpha_mode") == "1":
@@ -281,7 +281,7 @@ def _display_matrix(content: bytes) -> Sequence[int] | None:
         if not file.streams.video:
             raise InputError("file: the film has no picture")
         try:
-            frame = next(file.decode(file.streams.video[0]), None)
+            frame = next(file.decode(streams.known(file.streams.video[0])), None)
         except (av.FFmpegError, ValueError) as error:
             raise InputError(f"file: the film cannot be read: {streams.said(error)}") from None
         if frame is None:

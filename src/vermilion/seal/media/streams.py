@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ try:
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
+    from av.video.stream import VideoStream
 except ImportError:
     raise MissingExtraError("sealing film and M4A", "film") from None
 
@@ -29,6 +30,7 @@ _LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 8: "
 _ENCODERS = {"mp3": "libmp3lame", "mp3float": "libmp3lame", "opus": "libopus", "vorbis": "libopus"}
 _USUAL = 96_000  # bits a second and channel where there is no source
 _BLOCK = 1 << 14
+Readable = TypeVar("Readable", AudioStream, VideoStream)
 
 
 def open_file(content: bytes) -> InputContainer:
@@ -41,6 +43,17 @@ def open_file(content: bytes) -> InputContainer:
         return av.open(io.BytesIO(content), "r", metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
         raise InputError(f"file: it cannot be read: {said(error)}") from None
+
+
+def known(stream: Readable) -> Readable:
+    """The stream, if what it holds can be read at all.
+
+    Raises:
+        InputError: it says that it holds what nobody knows.
+    """
+    if getattr(stream, "codec_context", None) is None:
+        raise InputError(f"file: its stream {stream.index} ({stream.type}) is of no known kind")
+    return stream
 
 
 def said(error: Exception) -> str:
@@ -58,7 +71,7 @@ def decode(content: bytes) -> Sound:
     with open_file(content) as file:
         if not file.streams.audio:
             raise InputError("file: it has no sound")
-        stream = file.streams.audio[0]
+        stream = known(file.streams.audio[0])
         try:
             for block in _blocks(file, stream):
                 blocks.append(block)
@@ -119,7 +132,7 @@ def encode(sound: Sound, like: bytes | None) -> bytes:
 
 def kept(source: AudioStream) -> tuple[str, int, str]:
     """The encoder for what a stream holds, its bits a second (0: not known), its sample format."""
-    context = source.codec_context
+    context = known(source).codec_context
     name = _ENCODERS.get(context.name, context.name)
     try:
         av.Codec(name, "w")
