@@ -85,7 +85,9 @@ def test_write_then_everything_in_the_library(home: Path, tiny_model: str, tmp_p
     assert ref in run("library", "find", "green", "--quiet", home=home).stdout
     assert "★★★★★" in run("library", "rate", ref, "5", home=home).stdout
     exported = run("library", "export", ref, str(tmp_path / "o"), "--quiet", home=home).stdout
-    assert Path(exported.strip()).read_text() == Path(first["path"]).read_text()
+    sealed, bare = Path(exported.strip()).read_text(), Path(first["path"]).read_text()
+    assert sealed.startswith(bare.rstrip("\n"))
+    assert "[AI-generated]" in sealed
     assert json.loads(run("library", "remake", ref, "--json", home=home).stdout)["same"] is True
     run("library", "rm", ref, home=home)
     assert ref in complaint("library", "show", ref, home=home)

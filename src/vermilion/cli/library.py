@@ -219,7 +219,7 @@ def export(
     if as_json:
         print_json({"file": str(paths[0]), "files": [str(path) for path in paths]})
     else:
-        for path in paths:
+        for path in paths[:1] if quiet else paths:
             out.print(str(path), markup=False, soft_wrap=True)
 
 

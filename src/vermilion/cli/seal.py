@@ -86,7 +86,7 @@ def file(
     if as_json:
         print_json({"id": asset.id, "files": [str(path) for path in paths]})
         return
-    for written in paths:
+    for written in paths[:1] if quiet else paths:
         out.print(str(written), markup=False, soft_wrap=True)
     if not quiet:
         words = f"sealed as {asset.id}; look: vermilion verify {shlex.quote(str(paths[0]))}"
