@@ -257,3 +257,17 @@ def test_many_are_sealed_side_by_side(sealer: Sealer) -> None:
     assert sealer.ledger.audit().entries == 4
     assert sealer.ledger.audit().ok
     assert json.dumps([dict(one.notes) for one in sealed])
+
+
+def test_a_thing_made_again_is_no_copy_and_anothers_is(sealer: Sealer) -> None:
+    text = b"A cup before the rain, and the street is still quiet at seven in the morning.\n"
+    sealer.seal(text, FORMATS["txt"], About(asset_id="k3f9x2ab"))
+    again = sealer.seal(text, FORMATS["txt"], About(asset_id="k3f9x2ac"))
+    originality = found(sealer, again)["originality"]
+    assert originality is not None
+    assert originality.state == "good"
+    copied = sealer.seal(text + b"\n", FORMATS["txt"], About(asset_id="k3f9x2ad"))
+    originality = found(sealer, copied)["originality"]
+    assert originality is not None
+    assert originality.state == "bad"
+    assert originality.facts["asset_id"] in ("k3f9x2ab", "k3f9x2ac")

@@ -10,7 +10,7 @@ N things in the index.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -234,12 +234,3 @@ def _distances(measure: Measure, rows: NDArray[Any], row: NDArray[Any]) -> NDArr
     else:
         distances = 1 - rows @ row
     return np.asarray(distances, np.float64)
-
-
-def closest(prints: Prints, indices: Sequence[Index], but: Callable[[str], bool]) -> Near | None:
-    """The closest known thing in several indices, such as the library and a training set.
-
-    Its score is the originality of the whole; None: nothing is known, which says nothing.
-    """
-    found = [near for index in indices for near in index.nearest(prints, but=but)]
-    return min(found, key=lambda near: near.score, default=None)

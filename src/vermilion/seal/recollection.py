@@ -68,13 +68,15 @@ class Recollection:
     def whether_original(self) -> Finding:
         """Whether it is close to something that was sealed here before it.
 
-        What it was made from is close to it by nature, and what came later copies it.
+        What it was made from is close to it by nature, what came later copies it, and what has
+        the same bytes unsealed is the same thing made again: one seed gives one result.
         """
-        own = [m.entry.number for m in self._matches if m.entry.asset_id == self.known]
+        entries = [m.entry for m in self._matches if m.entry.asset_id == self.known]
+        own = [entry.number for entry in entries]
         relatives = _relatives(self._credential.ingredients)
         passed = {self.known, self._credential.asset_id, *relatives}
         earlier = [match for match in self._matches if match.entry.number < min(own, default=0)]
-        near = closest_other(earlier, passed)
+        near = closest_other(earlier, passed, {entry.original_sha256 for entry in entries})
         if near is None:
             words = "nothing else that was sealed here before is close to it"
             return Finding("originality", "good", words)
@@ -85,12 +87,22 @@ class Recollection:
         return Finding("originality", state, words, facts)
 
 
-def closest_other(matches: Sequence[Match], own: Collection[str]) -> Near | None:
-    """The closest asset among what the ledger found, but for those of these ids."""
+def closest_other(
+    matches: Sequence[Match], own: Collection[str], originals: Collection[str]
+) -> Near | None:
+    """The closest asset among what the ledger found, but for some.
+
+    Args:
+        matches: what the ledger found.
+        own: ids of assets that do not count.
+        originals: SHA-256 of unsealed files whose assets do not count either.
+    """
     others = [
         Near(match.entry.asset_id, measure, match.distance, score(measure, match.distance))
         for match in matches
-        if match.entry.asset_id not in own and (measure := _MEASURES.get(match.measure)) is not None
+        if match.entry.asset_id not in own
+        and match.entry.original_sha256 not in originals
+        and (measure := _MEASURES.get(match.measure)) is not None
     ]
     return min(others, key=lambda near: near.score, default=None)
 

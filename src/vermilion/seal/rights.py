@@ -1,4 +1,4 @@
-"""Rights: what a licence allows, what it asks for, and whose style a prompt names.
+"""Rights: what a licence allows, and whose style a prompt names.
 
 This reads the names of licences, not their texts, and is no legal advice.
 """
@@ -31,24 +31,6 @@ _ALLOWED = re.compile(
     r"|licenseref-public-domain|public-domain|(bigscience-|creativeml-|bigcode-)?open(rail|rail-m)"
     r"|(bigscience-|creativeml-|bigcode-)?openrail(\+\+|-m|-s)?"
 )
-_OBLIGATIONS: tuple[tuple[str, str], ...] = (
-    (
-        r"cc-by.*|odc-by-.*|odbl-.*|gfdl-.*|fal-.*|lal-.*",
-        "credit the author and name the licence",
-    ),
-    (
-        r"(mit|x11|isc|ncsa|bsd.*|apache-.*|mpl-.*|zlib|ofl-.*|[al]?gpl-.*|epl-.*|eupl-.*"
-        r"|mulanpsl-.*|upl-.*)",
-        "pass on the licence with copies of the model",
-    ),
-    (
-        r"cc-by(-nc)?-sa-.*|odbl-.*|gfdl-.*|fal-.*|lal-.*|[al]?gpl-.*|cdla-sharing-.*",
-        "share what is derived under the same licence",
-    ),
-    (r"cc-by(-nc)?-nd-.*", "share it unchanged only"),
-    (r".*openrail.*|llama.*|gemma.*", "keep the uses that the licence rules out"),
-)
-
 _TOKEN = re.compile(r"\s*([()]|[A-Za-z0-9.+-]+(?::[A-Za-z0-9.+-]+)?)")
 _LONGEST = 1000  # characters of an expression
 _MOST_BRACKETS = 32
@@ -66,20 +48,6 @@ def commercial_use(licence: str) -> Use:
         return _Expression(licence).use()
     except InputError:
         return "unknown"
-
-
-def obligations(licence: str) -> str:
-    """What an expression's licences ask for, for people; empty: nothing that is known here."""
-    try:
-        names = _tokens(licence)
-    except InputError:
-        return ""
-    asked = [
-        words
-        for pattern, words in _OBLIGATIONS
-        if any(re.fullmatch(pattern, name.lower()) for name in names)
-    ]
-    return "; ".join(asked)
 
 
 class _Expression:

@@ -119,7 +119,9 @@ class Sealer:
         )
         _must_read_back(verdict, label, about, options)
         near = closest_other(
-            self.ledger.find(prints=stamped.prints), {about.asset_id, *about.family}
+            self.ledger.find(prints=stamped.prints),
+            {about.asset_id, *about.family},
+            {hashlib.sha256(content).hexdigest()},
         )
         number = self.ledger.append(
             _entry(content, signed.content, target, about, options, stamped)
