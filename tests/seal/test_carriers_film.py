@@ -259,4 +259,4 @@ def test_what_stands_at_a_track_goes_too(suffix: str) -> None:
         assert carriers.read(written, FORMATS[suffix]) == said
         with av.open(io.BytesIO(written)) as opened:
             assert {stream.metadata["title"] for stream in opened.streams} == {"a track"}
-            assert len(list(opened.decode(video=0))) > 3
+            assert len(list(opened.decode(video=0))) == 3

@@ -22,7 +22,7 @@ from vermilion.seal.fingerprints import (
     soundprint,
     soundprint_distance,
 )
-from vermilion.seal.originality import Index, Prints, closest, score
+from vermilion.seal.originality import Index, Prints, score
 
 # What imagehash 4.3.2 gives for these pictures.
 REFERENCE = {
@@ -192,16 +192,6 @@ def test_the_nearest_is_that_of_a_search_through_all(tmp_path: Path) -> None:
         assert read.nearest(Prints(picture=value)) == index.nearest(Prints(picture=value))
     read.add("new", Prints(picture=1))
     assert read.nearest(Prints(picture=1))[0].name == "new"
-
-
-def test_several_indices_give_the_closest_of_all() -> None:
-    one, two = Index("library"), Index("training set")
-    one.add("a", Prints(picture=0xFFFF))
-    two.add("b", Prints(picture=0xFF))
-    near = closest(Prints(picture=0), [one, two], but=lambda name: False)
-    assert near is not None
-    assert (near.name, near.score) == ("b", score("picture", 8))
-    assert closest(Prints(picture=0), [Index()], but=lambda name: False) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"\x02" + bytes(7) + b"{}"])

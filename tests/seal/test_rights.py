@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vermilion.errors import InputError
-from vermilion.seal.rights import artist_note, artists, commercial_use, obligations
+from vermilion.seal.rights import artist_note, artists, commercial_use
 
 
 @pytest.mark.parametrize(
@@ -55,15 +55,6 @@ def test_commercial_use(licence: str, use: str) -> None:
 @given(st.text(alphabet=st.sampled_from("MIT ANDORcc-by()+.:nc4"), max_size=40))
 def test_any_text_gets_an_answer(licence: str) -> None:
     assert commercial_use(licence) in ("allowed", "forbidden", "unknown")
-    assert isinstance(obligations(licence), str)
-
-
-def test_what_a_licence_asks_for() -> None:
-    assert obligations("CC0-1.0") == ""
-    assert obligations("CC-BY-4.0") == "credit the author and name the licence"
-    assert "same licence" in obligations("MIT AND CC-BY-SA-4.0")
-    assert "unchanged" in obligations("CC-BY-ND-4.0")
-    assert "rules out" in obligations("creativeml-openrail-m")
 
 
 def test_the_licences_of_the_catalog_are_known() -> None:
