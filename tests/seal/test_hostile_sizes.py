@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from vermilion.errors import InputError
-from vermilion.seal import carriers, rights
+from vermilion.seal import carriers, rights, verify
 from vermilion.seal.carriers import vorbis
 from vermilion.seal.formats import FORMATS
 from vermilion.seal.labels import Label, Statement
@@ -90,6 +90,21 @@ def test_a_packet_on_many_pages() -> None:
     pages += [page(min(n, 1), n + 1, b"OpusTags".ljust(255, b"\0")) for n in range(50_000)]
     with pytest.raises(InputError, match="cut off"):
         carriers.read(b"".join(pages), FORMATS["ogg"])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        ("txt", "words\n\n[AI生成 \x1b[31m\x07]\n".encode()),
+        ("json", b'{"ai_notice": "AI-generated \\ud800\\u001b[2J", "a": 1}'),
+        ("json", b'{"a": 1, "VERMILION": {"source_type": "x\\u001b[31m\\ud800\\nsignature good"}}'),
+    ],
+)
+def test_a_terminal_obeys_no_file(suffix: str, content: bytes) -> None:
+    verdict = verify.examine(content, FORMATS[suffix], None, authority=None, key=None)
+    words = [finding.words for finding in verdict.findings]
+    assert any("\ufffd" in said for said in words)
+    assert all(said.isprintable() for said in words)
 
 
 def test_a_licence_of_brackets() -> None:

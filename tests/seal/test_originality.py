@@ -22,7 +22,7 @@ from vermilion.seal.fingerprints import (
     soundprint,
     soundprint_distance,
 )
-from vermilion.seal.originality import Index, Prints, score
+from vermilion.seal.originality import Index, Prints
 
 # What imagehash 4.3.2 gives for these pictures.
 REFERENCE = {

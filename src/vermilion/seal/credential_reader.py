@@ -14,6 +14,7 @@ import c2pa
 from vermilion.errors import InputError
 from vermilion.seal import claims, jumbf, verdicts
 from vermilion.seal.authority import Authority
+from vermilion.seal.findings import printable
 
 State = Literal["ours", "trusted", "unknown-signer", "invalid", "none"]
 
@@ -329,9 +330,7 @@ def _time(value: object) -> datetime | None:
 
 def _text(value: object, longest: int = claims.LONGEST) -> str:
     """A string of a stranger, cut to a length, in one piece for a terminal."""
-    if not isinstance(value, str):
-        return ""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in value[:longest])
+    return printable(value[:longest]) if isinstance(value, str) else ""
 
 
 def _dict(value: object) -> Mapping[str, Any]:

@@ -32,7 +32,8 @@ class Finding:
         what: was looked at.
         state: "good"; "bad": it is wrong or was changed; "absent": it should be there and is not;
             "unknown": it cannot be told, or files of this kind have none, which is no failure.
-        words: for people, a sentence without its full stop.
+        words: for people, a sentence without its full stop, on one line; what a terminal would
+            obey or cannot show is replaced.
         facts: for machines, JSON values only.
     """
 
@@ -40,3 +41,11 @@ class Finding:
     state: State
     words: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "words", " ".join(printable(self.words).split()))
+
+
+def printable(text: str) -> str:
+    """A stranger's text without what a terminal would obey, and half surrogate pairs."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
