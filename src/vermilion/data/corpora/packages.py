@@ -174,7 +174,8 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
         data = _data_of_deb(path) if path.suffix == ".deb" else path.read_bytes()
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             for member in tar:
-                file = tar.extractfile(member)
+                # What a link leads to comes by itself; to go back to it would unpack all again.
+                file = tar.extractfile(member) if member.isfile() else None
                 if file is not None:
                     yield member.name.removeprefix("./"), file.read()
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
