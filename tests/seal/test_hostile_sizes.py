@@ -45,6 +45,17 @@ def test_many_labels(suffix: str) -> None:
             step()
 
 
+@pytest.mark.parametrize("part", ["<a ", "<!--", "<?", "</a ", "<!-- >", "<![CDATA[ >", "<!"])
+def test_pages_that_never_end(part: str) -> None:
+    content = ("<html><head>" + part * MANY).encode()
+    for step in (
+        lambda: carriers.read(content, FORMATS["html"]),
+        lambda: text.add(content, FORMATS["html"], "AI-generated"),
+    ):
+        with pytest.raises(InputError, match="no end"):
+            step()
+
+
 def box(name: bytes, *parts: bytes) -> bytes:
     body = b"".join(parts)
     return struct.pack(">I4s", len(body) + 8, name) + body

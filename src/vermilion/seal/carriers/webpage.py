@@ -54,6 +54,21 @@ def without(content: bytes) -> bytes:
     return (mark + text).encode()
 
 
+_MOST_OPEN = 64  # for each that does not end, the parser reads all that is left
+
+
+def ends(text: str) -> str:
+    """The page, if it can be parsed in good time.
+
+    Raises:
+        InputError: many of its tags, comments or sections do not end.
+    """
+    for begin, end in (("<", ">"), ("<!--", "-->"), ("<![", "]>")):
+        if text.count(begin, text.rfind(end) + 1) > _MOST_OPEN:
+            raise InputError(f"file: more than {_MOST_OPEN} times the HTML has {begin} and no end")
+    return text
+
+
 class _Element(NamedTuple):
     name: str
     value: str
@@ -74,7 +89,7 @@ class _Head(HTMLParser):
         self.found: list[_Element] = []
         self.place = 0
         try:
-            self.feed(text)
+            self.feed(ends(text))
             self.close()
         except _HeadIsOver:
             pass

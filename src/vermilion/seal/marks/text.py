@@ -168,7 +168,7 @@ class _Body(HTMLParser):
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
         self.start, self.end, self.paragraphs = 0, len(text), list[int]()
         try:
-            self.feed(text)
+            self.feed(webpage.ends(text))
             self.close()
         except (AssertionError, ValueError, IndexError):
             raise InputError("file: the HTML cannot be read") from None
