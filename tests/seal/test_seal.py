@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.seal import pictures_files, sound_files
-from vermilion.errors import InputError, SealError
+from vermilion.errors import InputError, SealError, StorageError
 from vermilion.seal import carriers, seal, verify
 from vermilion.seal.claims import Parent
 from vermilion.seal.formats import FORMATS, format_of
@@ -271,3 +271,12 @@ def test_a_thing_made_again_is_no_copy_and_anothers_is(sealer: Sealer) -> None:
     assert originality is not None
     assert originality.state == "bad"
     assert originality.facts["asset_id"] in ("k3f9x2ab", "k3f9x2ac")
+
+
+def test_a_lost_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
+    sealer = Sealer(tmp_path / "seal")
+    sealer.seal(content("txt"), FORMATS["txt"], ABOUT)
+    (sealer.folder / "watermark.key").unlink()
+    with pytest.raises(StorageError, match="restore it from a backup"):
+        Sealer(sealer.folder).seal(content("txt"), FORMATS["txt"], ABOUT)
+    assert not (sealer.folder / "watermark.key").exists()

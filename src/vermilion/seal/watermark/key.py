@@ -15,11 +15,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vermilion.errors import InputError
+from vermilion.errors import InputError, StorageError
 from vermilion.seal import private
 
 SIZE = 32  # bytes
 FILE = "watermark.key"
+_USED = "ledger/ledger.jsonl"  # beside it, once something was sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,19 @@ class Key:
 
         Raises:
             InputError: the file is no key, or others may read it.
-            StorageError: the folder cannot be read or written.
+            StorageError: the folder cannot be read or written, or the key was lost: a new one
+                would find no watermark of before, and the ledger's head would seem forged.
         """
         path = folder / FILE
         content = private.read(path)
         if content is None:
             with private.exclusive(folder):
                 content = private.read(path)  # another process may have made it meanwhile
+                if content is None and (folder / _USED).exists():
+                    raise StorageError(
+                        f"{path}: is missing though things were sealed with it; restore it from a"
+                        f" backup, or move {folder} away to start anew"
+                    )
                 if content is None:
                     content = secrets.token_bytes(SIZE)
                     private.write(path, content)
