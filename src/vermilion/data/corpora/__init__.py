@@ -2,4 +2,5 @@
 
 python -m vermilion.data.corpora verse OUT --packages FOLDER [--download]
 python -m vermilion.data.corpora english OUT --packages FOLDER [--download]
+python -m vermilion.data.corpora drawings OUT --packages FOLDER [--download] [--size 64] [--sets …]
 """
