@@ -112,3 +112,18 @@ def test_a_guest_that_a_tool_made_is_labelled_and_not_called_ours(
     assert verdict.statement.parameters == A1111
     assert verdict.credential.said.model == ""
     assert [one.title for one in verdict.credential.ingredients] == ["fox.png"]
+
+
+def test_a_photograph_that_something_was_made_from_is_not_signed_as_ais(
+    line: Line, tmp_path: Path
+) -> None:
+    photograph, _ = add_file(line.library, line.sealer, picture(tmp_path / "me.png"), LARGEST)
+    fox = picture(tmp_path / "fox.png", parameters=A1111)
+    theirs, _ = add_file(line.library, line.sealer, fox, LARGEST)
+    child = kept(line, b"A new one.\n", text="New.", parents=[photograph.id, theirs.id])
+    (path, _) = export(line.library, line.sealer, child, tmp_path / "out")
+    verdict = verify_file(line.sealer, path, LARGEST)
+    assert verdict.credential.state == "ours"
+    person, tool = verdict.credential.ingredients
+    assert (person.state, person.said.asset_id) == ("none", "")
+    assert (tool.state, tool.said.asset_id) == ("ours", theirs.id)

@@ -14,7 +14,7 @@ from vermilion.line.verify import BESIDE
 from vermilion.seal import carriers
 from vermilion.seal.claims import Parent
 from vermilion.seal.formats import FORMATS, Format, format_of
-from vermilion.seal.labels import MADE_BY_AI
+from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI, Statement
 from vermilion.seal.order import About, Sealed, SealOptions
 from vermilion.seal.seal import Sealer
 from vermilion.types import Asset, Brief
@@ -35,7 +35,8 @@ def about(library: Library, sealer: Sealer, asset: Asset, generations: int = 3) 
     """What the seal says of an asset.
 
     What it was made from is signed for it, with what that was made from, so that its credential
-    tells the whole way. Parents that were removed are left out, and of many all but the first
+    tells the whole way; but not a file from elsewhere that nothing says AI made, which is named
+    unsigned. Parents that were removed are left out, and of many all but the first
     `MOST_SOURCES`. A file that came from elsewhere is its own source: it was only labelled here.
 
     Raises:
@@ -85,14 +86,18 @@ def _about_guest(library: Library, sealer: Sealer, asset: Asset, generations: in
 
 def _check_guest(sealer: Sealer, asset: Asset, said: About) -> None:
     """Nobody's photograph becomes AI's work because it lies in the library."""
-    states = said.said
-    if states is None or states.label is not None or states.source_type:
-        return
-    if "made_with" not in asset.recipe and not sealer.ledger.find(asset_id=asset.id):
+    if said.said is not None and not _is_ais(sealer, asset, said.said):
         raise InputError(
             f"{asset.id}: it came from elsewhere and nothing says that AI made it; if it did, say"
             " so: vermilion seal FILE"
         )
+
+
+def _is_ais(sealer: Sealer, asset: Asset, said: Statement) -> bool:
+    """Whether a file from elsewhere, or a person who sealed it here, says that AI made it."""
+    if said.label is not None or said.source_type in (MADE_BY_AI, EDITED_WITH_AI):
+        return True
+    return "made_with" in asset.recipe or bool(sealer.ledger.find(asset_id=asset.id))
 
 
 def _title(asset: Asset) -> str:
@@ -111,14 +116,22 @@ def _sources(
         return ()
     family = library.lineage(asset.id).ancestors[:MOST_SOURCES]
     return tuple(
-        sealer.source(
-            library.read(relative.asset),
-            form_of(relative.asset),
-            about(library, sealer, relative.asset, generations - 1),
-        )
+        _source(library, sealer, relative.asset, generations - 1)
         for relative in family
         if relative.asset is not None and relative.asset.path.suffix[1:] in FORMATS
     )
+
+
+def _source(library: Library, sealer: Sealer, asset: Asset, generations: int) -> Parent:
+    """An asset as something that another was made from.
+
+    A person's photograph stays as it came: a claim of ours would call it AI's work.
+    """
+    content, form = library.read(asset), form_of(asset)
+    said = about(library, sealer, asset, generations)
+    if said.said is not None and not _is_ais(sealer, asset, said.said):
+        return said.sources[0]
+    return sealer.source(content, form, said)
 
 
 def seal(
