@@ -162,6 +162,11 @@ def test_a_file_is_sealed_beside_itself(line: Line, tmp_path: Path) -> None:
         "c2pa.opened",
         "c2pa.edited.metadata",
     ]
+    assert [one.title for one in verdict.credential.ingredients] == [f"original {asset.id}"]
+    assert b"fox.png" not in written.read_bytes()
+    options = SealOptions(private=False)
+    _, (public,) = seal(line, path, out=tmp_path / "public.png", options=options)
+    verdict = verify_file(line.sealer, public, LARGEST)
     assert [one.title for one in verdict.credential.ingredients] == ["fox.png"]
 
 

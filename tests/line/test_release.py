@@ -114,6 +114,19 @@ def test_a_guest_that_a_tool_made_is_labelled_and_not_called_ours(
     assert [one.title for one in verdict.credential.ingredients] == ["fox.png"]
 
 
+def test_a_private_export_of_a_guest_tells_neither_its_prompt_nor_its_name(
+    line: Line, tmp_path: Path
+) -> None:
+    path = picture(tmp_path / "my-folder.png", parameters=A1111)
+    asset, _ = add_file(line.library, line.sealer, path, LARGEST)
+    (exported,) = export(line.library, line.sealer, asset, tmp_path / "out")
+    assert exported.name == f"my-folder-{asset.id}.png"
+    assert b"red fox" not in exported.read_bytes()
+    assert b"my-folder" not in exported.read_bytes()
+    verdict = verify_file(line.sealer, exported, LARGEST)
+    assert [one.title for one in verdict.credential.ingredients] == [f"original {asset.id}"]
+
+
 def test_a_photograph_that_something_was_made_from_is_not_signed_as_ais(
     line: Line, tmp_path: Path
 ) -> None:

@@ -152,12 +152,14 @@ def seal_file(
     asset = _here(library, sealer, content, form, path)
     if asset is None:
         asset = _add(library, content, form, path, _parents(library, verdict))
-    said = about(library, sealer, asset)
+    private = options is None or options.private
+    said = about(library, sealer, asset, private=private)
     if said.said is None:  # made here, and given out without its seal
         sealed = sealer.seal(content, form, said, options, wanted)
         return asset, write_sealed(target, sealed)
     before, *others = said.sources
-    before = replace(before, title=_name(path), sidecar=sidecar)
+    title = before.title if private else _name(path)
+    before = replace(before, title=title, sidecar=sidecar)
     said = replace(said, sources=(before, *others))
     if composite:
         said = replace(said, source_type=EDITED_WITH_AI)

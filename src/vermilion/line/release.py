@@ -31,7 +31,14 @@ def form_of(asset: Asset) -> Format:
     return format_of(asset.path.suffix)
 
 
-def about(library: Library, sealer: Sealer, asset: Asset, generations: int = 3) -> About:
+def about(
+    library: Library,
+    sealer: Sealer,
+    asset: Asset,
+    generations: int = 3,
+    *,
+    private: bool = True,
+) -> About:
     """What the seal says of an asset.
 
     What it was made from is signed for it, with what that was made from, so that its credential
@@ -39,11 +46,18 @@ def about(library: Library, sealer: Sealer, asset: Asset, generations: int = 3) 
     unsigned. Parents that were removed are left out, and of many all but the first
     `MOST_SOURCES`. A file that came from elsewhere is its own source: it was only labelled here.
 
+    Args:
+        library: where it lies.
+        sealer: who seals.
+        asset: what it is said of.
+        generations: of ancestors that are named.
+        private: whether the names of files from elsewhere, which may be their prompts, stay out.
+
     Raises:
         InputError: a file that came from elsewhere has a damaged label.
     """
     if is_from_elsewhere(asset):
-        return _about_guest(library, sealer, asset, generations)
+        return _about_guest(library, sealer, asset, generations, private)
     prompt = _part(asset.recipe, "prompt")
     model = _part(asset.recipe, "model")
     return About(
@@ -56,7 +70,7 @@ def about(library: Library, sealer: Sealer, asset: Asset, generations: int = 3) 
         prompt=str(prompt.get("text", "")),
         recipe=asset.recipe,
         family=asset.parents,
-        sources=_sources(library, sealer, asset, generations),
+        sources=_sources(library, sealer, asset, generations, private),
     )
 
 
@@ -65,11 +79,13 @@ def is_from_elsewhere(asset: Asset) -> bool:
     return "prompt" not in asset.recipe and "origin" in asset.recipe
 
 
-def _about_guest(library: Library, sealer: Sealer, asset: Asset, generations: int) -> About:
+def _about_guest(
+    library: Library, sealer: Sealer, asset: Asset, generations: int, private: bool
+) -> About:
     content, form = library.read(asset), form_of(asset)
     said = carriers.read(content, form)
-    name = str(_part(asset.recipe, "origin").get("file", "")) or _title(asset)
-    itself = Parent(content=content, form=form, title=name)
+    title = f"original {asset.id}" if private else _origin(asset)
+    itself = Parent(content=content, form=form, title=title)
     return About(
         asset_id=asset.id,
         title=_title(asset),
@@ -78,7 +94,7 @@ def _about_guest(library: Library, sealer: Sealer, asset: Asset, generations: in
         recipe=asset.recipe,
         edited=True,
         source_type=said.source_type or MADE_BY_AI,
-        sources=(itself, *_sources(library, sealer, asset, generations)),
+        sources=(itself, *_sources(library, sealer, asset, generations, private)),
         family=asset.parents,
         said=said,
     )
@@ -104,31 +120,38 @@ def _title(asset: Asset) -> str:
     return f"{asset.step or asset.kind} {asset.id}"
 
 
+def _origin(asset: Asset) -> str:
+    """The name that a file from elsewhere came with."""
+    return str(_part(asset.recipe, "origin").get("file", "")) or _title(asset)
+
+
 def _part(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = recipe.get(name)
     return part if isinstance(part, Mapping) else {}
 
 
 def _sources(
-    library: Library, sealer: Sealer, asset: Asset, generations: int
+    library: Library, sealer: Sealer, asset: Asset, generations: int, private: bool
 ) -> tuple[Parent, ...]:
     if generations == 0 or not asset.parents:
         return ()
     family = library.lineage(asset.id).ancestors[:MOST_SOURCES]
     return tuple(
-        _source(library, sealer, relative.asset, generations - 1)
+        _source(library, sealer, relative.asset, generations - 1, private)
         for relative in family
         if relative.asset is not None and relative.asset.path.suffix[1:] in FORMATS
     )
 
 
-def _source(library: Library, sealer: Sealer, asset: Asset, generations: int) -> Parent:
+def _source(
+    library: Library, sealer: Sealer, asset: Asset, generations: int, private: bool
+) -> Parent:
     """An asset as something that another was made from.
 
     A person's photograph stays as it came: a claim of ours would call it AI's work.
     """
     content, form = library.read(asset), form_of(asset)
-    said = about(library, sealer, asset, generations)
+    said = about(library, sealer, asset, generations, private=private)
     if said.said is not None and not _is_ais(sealer, asset, said.said):
         return said.sources[0]
     return sealer.source(content, form, said)
@@ -157,7 +180,8 @@ def seal(
     """
     form = form_of(asset)
     target = form if suffix is None else format_of(suffix)
-    said = about(library, sealer, asset)
+    private = options is None or options.private
+    said = about(library, sealer, asset, private=private)
     _check_guest(sealer, asset, said)
     return sealer.seal(library.read(asset), form, said, options, target)
 
@@ -204,7 +228,8 @@ def export(
         options: how it is sealed; None: with a mark, private.
 
     Returns:
-        Of the file, `<words>-<id>.<suffix>`, and of its credential where that lies beside it.
+        Of the file, `<words>-<id>.<suffix>`, and of its credential where that lies beside it. The
+        words of a file from elsewhere are those of its own name: its text may be a prompt.
 
     Raises:
         InputError: the asset cannot be turned into that format.
@@ -212,4 +237,5 @@ def export(
         StorageError: the folder cannot be written.
     """
     sealed = seal(library, sealer, asset, options, suffix)
-    return write_sealed(folder / f"{slug(asset.text)}-{asset.id}.{sealed.form.suffix}", sealed)
+    words = Path(_origin(asset)).stem if is_from_elsewhere(asset) else asset.text
+    return write_sealed(folder / f"{slug(words)}-{asset.id}.{sealed.form.suffix}", sealed)
