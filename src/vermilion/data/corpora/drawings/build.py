@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from vermilion.data.corpora.drawings import readers
+from vermilion.data.corpora.drawings import readers, tags
 from vermilion.data.corpora.drawings.credits import credits_text, notice_text
 from vermilion.data.corpora.drawings.names import bare_code, read_emoji
 from vermilion.data.corpora.drawings.raster import Picture, picture, rasteriser
@@ -148,7 +148,7 @@ def build(
     part = out / f"{PICTURES}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    icons = readers.json_members(
+    icons = tags.json_members(
         paths[ICONIFY],
         {s.name: f"package/json/{s.name}.json" for s in SETS if s.package is ICONIFY},
     )
@@ -206,11 +206,11 @@ def _known(
         emoji,
         names=(n for s in SETS if s.group in ("icons", "line") for n in icons[s.name]["icons"]),
         tags={
-            s.name: readers.TAGS[s.name](paths[s.tags])
+            s.name: tags.TAGS[s.name](paths[s.tags])
             for s in chosen
-            if s.name in readers.TAGS and s.tags is not None
+            if s.name in tags.TAGS and s.tags is not None
         },
-        chinese=readers.chinese_titles(paths[ICON_PARK]),
+        chinese=tags.chinese_titles(paths[ICON_PARK]),
     )
 
 

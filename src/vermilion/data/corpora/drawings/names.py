@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from vermilion.data.corpora.packages import members
@@ -39,7 +40,7 @@ python quora react reddit safari samsung shopify sketchup skype slack snapchat s
 stripe svelte teamviewer telegram tesla tiktok tinder trello tumblr tux twitch twitter typescript
 uber ubuntu unsplash velocette viber vimeo visa vk wechat whatsapp wikipedia wordpress xbox yahoo
 yelp youtube batman dalek darth vader gameboy hulk ironman lego mario mickey minion pacman pikachu
-pokemon pokeball sonic spiderman spongebob stormtrooper superman tetris walle yoda
+pokemon pokeball sonic spiderman spongebob starwars stormtrooper superman tetris walle yoda
 """
 BRANDS = frozenset(_BRANDS.split())
 
@@ -128,9 +129,14 @@ def is_toned(name: str, others: Iterable[str]) -> bool:
     )
 
 
-def branded(text: Iterable[str]) -> bool:
-    """Whether a trademark or somebody's character is named."""
-    return not BRANDS.isdisjoint(text)
+def branded(every: Sequence[str]) -> bool:
+    """Whether a trademark or somebody's character is named, in one word or two beside another.
+
+    Args:
+        every: words of a name.
+    """
+    pairs = {first + second for first, second in pairwise(every)}
+    return not BRANDS.isdisjoint(pairs.union(every))
 
 
 @dataclass(slots=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -100,23 +99,6 @@ class Words:
         )
 
 
-def json_members(path: Path, names: Mapping[str, str]) -> dict[str, Any]:
-    """Files of JSON in a package.
-
-    Args:
-        path: of the package.
-        names: file's name in it, by a key of one's own.
-
-    Raises:
-        FetchError: one is not there.
-    """
-    wanted = {name: key for key, name in names.items()}
-    found = {wanted[name]: json.loads(content) for name, content in members(path) if name in wanted}
-    if missing := sorted(names.keys() - found.keys()):
-        raise FetchError(f"{path}: there is no {names[missing[0]]} in it; fetch it again")
-    return found
-
-
 def shared_names(icons: Mapping[str, Any]) -> dict[str, str]:
     """Hexcode of an emoji by the name that sets of Iconify share for it, squeezed."""
     return {
@@ -167,6 +149,7 @@ def iconify(drawn: DrawingSet, content: Mapping[str, Any], known: Words) -> Iter
             style=style,
             subject=subject,
             content=_document(icon, content).encode(),
+            trimmed=drawn.trimmed,
         )
 
 
@@ -199,8 +182,14 @@ def _subject(drawn: DrawingSet, name: str, code: str, others: Any, known: Words)
     return subject or known.icon("-".join(parted(words(name), known.english)))
 
 
+# These codes of countries are pictures of the languages' flags: Arabic, Interlingue, Ido, Latin.
+_LANGUAGES = {"ar", "ie", "io", "la"}
+
+
 def flag_code(name: str) -> str:
     """Hexcode of a country's flag ("be") or of a part of one ("gb-eng"); "" for other names."""
+    if name in _LANGUAGES:
+        return ""
     if re.fullmatch(r"[a-z]{2}", name):
         return "-".join(f"{0x1F1E6 + ord(letter) - ord('a'):X}" for letter in name)
     if re.fullmatch(r"gb-[a-z]{3}", name):
@@ -264,7 +253,8 @@ def clip_art(drawn: DrawingSet, path: Path, known: Words) -> Iterator[Drawing]:
         if often[title] > _OFTEN or not label or stem in taken or _NOT_SHOWN.search(said):
             continue
         subject = known.icon("-".join(label), tags)
-        if subject is None or "flag" in label or "flag" in keywords or branded(words(said)):
+        flag = "flag" in (*label, *keywords) or squeezed(f"flag {title}") in known.emoji.by_label
+        if subject is None or flag or branded(words(said)):
             continue
         taken.add(stem)
         yield Drawing(
@@ -273,7 +263,7 @@ def clip_art(drawn: DrawingSet, path: Path, known: Words) -> Iterator[Drawing]:
             style=drawn.styles[""],
             subject=subject,
             content=content,
-            trimmed=True,
+            trimmed=drawn.trimmed,
             author=author,
         )
 
@@ -298,60 +288,3 @@ def _tells(every: list[str], known: Words) -> list[str]:
     bare = [word for word in every if len(word) > 1 and word not in _FILLERS]
     english = [w for w in bare if all(part in known.english for part in words(w))]
     return [word for word in english if not word.isdigit()][:6]
-
-
-def tabler_tags(path: Path) -> dict[str, tuple[str, ...]]:
-    """Tags of Tabler Icons by name."""
-    content = json_members(path, {"icons": "package/icons.json"})["icons"]
-    return {name: tuple(map(str, icon["tags"])) for name, icon in content.items()}
-
-
-def lucide_tags(path: Path) -> dict[str, tuple[str, ...]]:
-    """Tags of Lucide by name."""
-    content = json_members(path, {"tags": "package/tags.json"})["tags"]
-    return {name: tuple(tags) for name, tags in content.items()}
-
-
-def mdi_tags(path: Path) -> dict[str, tuple[str, ...]]:
-    """Other names of the Material Design Icons by name, with hyphens taken out."""
-    content = json_members(path, {"meta": "package/meta.json"})["meta"]
-    return {
-        icon["name"].removesuffix("-outline"): tuple(
-            alias.replace("-", " ") for alias in icon["aliases"]
-        )
-        for icon in content
-    }
-
-
-def phosphor_tags(path: Path) -> dict[str, tuple[str, ...]]:
-    """Tags of Phosphor by name: its package has them as literals of JavaScript alone."""
-    module = next(
-        (content for name, content in members(path) if name == "package/dist/index.mjs"), b""
-    ).decode()
-    entries = re.findall(
-        r'\bname: "([a-z0-9-]+)",(?:(?!\bname:).)*?\btags: \[(.*?)\]', module, re.S
-    )
-    if not entries:
-        raise FetchError(f"{path}: there are no tags in it; fetch it again")
-    return {
-        name: tuple(tag for tag in re.findall(r'"([^"]+)"', tags) if not tag.startswith("*"))
-        for name, tags in entries
-    }
-
-
-TAGS: Mapping[str, Callable[[Path], dict[str, tuple[str, ...]]]] = {
-    "tabler": tabler_tags,
-    "lucide": lucide_tags,
-    "mdi": mdi_tags,
-    "ph": phosphor_tags,
-}
-
-
-def chinese_titles(path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """IconPark's Chinese titles and tags by name, without its trademarks."""
-    content = json_members(path, {"icons": "package/icons.json"})["icons"]
-    return {
-        icon["name"]: (icon["title"], tuple(t for t in icon["tag"] if t and t != icon["title"]))
-        for icon in content
-        if icon["category"] != "Brand"
-    }

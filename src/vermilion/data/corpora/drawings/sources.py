@@ -127,6 +127,7 @@ class DrawingSet:
         author: whom to credit.
         url: where the set comes from.
         licence: SPDX identifier of the drawings' licence.
+        trimmed: whether drawings are cut to what is drawn: some have wide margins.
         other: endings of styles that are left out.
         declared: what the package must say that it is; "" for the same as `licence`.
         package: that holds the drawings.
@@ -140,6 +141,7 @@ class DrawingSet:
     author: str
     url: str
     licence: str
+    trimmed: bool = False
     other: tuple[str, ...] = ()
     declared: str = ""
     package: Package = ICONIFY
