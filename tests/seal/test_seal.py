@@ -216,6 +216,22 @@ def test_a_stripped_copy_is_found_by_watermark_and_ledger(sealer: Sealer) -> Non
     assert "lost its credential" in verdict.summary
 
 
+def test_a_likeness_alone_does_not_make_it_ours(sealer: Sealer) -> None:
+    words = b"A cup before the rain, and the street is still quiet at seven in the morning.\n"
+    sealer.seal(words, FORMATS["txt"], ABOUT)
+    alike = sealer.verify(words + b"\n", FORMATS["txt"])
+    ledger = alike["ledger"]
+    assert ledger is not None
+    assert (ledger.state, ledger.facts["asset_id"]) == ("unknown", "k3f9x2ab")
+    assert alike.asset_id == ""
+    assert alike.summary.startswith("It resembles k3f9x2ab, which was sealed here")
+    same = sealer.verify(words, FORMATS["txt"])  # the unsealed original, byte for byte
+    ledger = same["ledger"]
+    assert ledger is not None
+    assert ledger.state == "good"
+    assert same.asset_id == "k3f9x2ab"
+
+
 def test_a_changed_file_is_told_apart(sealer: Sealer) -> None:
     sealed = sealer.seal(content("md"), FORMATS["md"], ABOUT)
     edited = sealed.content.replace(b"Fresh", b"Stale")

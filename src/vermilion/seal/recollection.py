@@ -23,7 +23,10 @@ class Recollection:
         credential: what it says of itself.
 
     Attributes:
-        known: id of the asset that the ledger knows the file as; empty: it does not.
+        known: id of the asset whose released file or unsealed original has the same bytes; empty:
+            there is none.
+        alike: id of the asset that the file resembles most, where no bytes are the same; empty:
+            there is none. Strangers may make what looks alike, so this proves nothing.
     """
 
     def __init__(self, ledger: Ledger, digest: str, prints: Prints, credential: Credential) -> None:
@@ -38,7 +41,10 @@ class Recollection:
         self._matches = sorted(
             ledger.find(sha256=digest, prints=prints, count=_MOST_MATCHES), key=nearness
         )
-        self.known = self._matches[0].entry.asset_id if self._matches else ""
+        first = self._matches[0].entry if self._matches else None
+        self._closest = "" if first is None else first.asset_id
+        same = first is not None and digest in (first.sha256, first.original_sha256)
+        self.known, self.alike = (self._closest, "") if same else ("", self._closest)
 
     def whether_known(self) -> Finding:
         """Whether it, or what it was made from, or something like it was sealed here."""
@@ -55,6 +61,7 @@ class Recollection:
             "measure": first.measure,
             "distance": first.distance,
         }
+        found: State = "good" if self.known else "unknown"
         if self._digest == entry.sha256:
             words = f"this very file was sealed here on {entry.time[:10]}"
         elif self._digest == entry.original_sha256:
@@ -63,7 +70,7 @@ class Recollection:
             words = (
                 f"it resembles asset {entry.asset_id}, which was sealed here on {entry.time[:10]}"
             )
-        return Finding("ledger", "good", words, facts)
+        return Finding("ledger", found, words, facts)
 
     def whether_original(self) -> Finding:
         """Whether it is close to something that was sealed here before it.
@@ -71,10 +78,10 @@ class Recollection:
         What it was made from is close to it by nature, what came later copies it, and what has
         the same bytes unsealed is the same thing made again: one seed gives one result.
         """
-        entries = [m.entry for m in self._matches if m.entry.asset_id == self.known]
+        entries = [m.entry for m in self._matches if m.entry.asset_id == self._closest]
         own = [entry.number for entry in entries]
         relatives = _relatives(self._credential.ingredients)
-        passed = {self.known, self._credential.asset_id, *relatives}
+        passed = {self._closest, self._credential.asset_id, *relatives}
         earlier = [match for match in self._matches if match.entry.number < min(own, default=0)]
         near = closest_other(earlier, passed, {entry.original_sha256 for entry in entries})
         if near is None:

@@ -42,7 +42,9 @@ class Verdict:
         findings: one for each thing that was looked at.
         statement: what the file says outside its credential.
         credential: what its credential says.
-        asset_id: which of our assets it is, if anything says so that can be relied on.
+        asset_id: which of our assets it is, by our credential, our watermark, or the same bytes in
+            the ledger; empty: none of these says so. What it only resembles is told in the finding
+            about the ledger.
         summary: one sentence for people.
     """
 
@@ -121,10 +123,10 @@ def examine(
         findings.append(_mark(content, form))
     seen = look(content, form, key, hidden, thorough=thorough)
     findings.append(_watermark(seen, credential))
-    known = ""
+    known = alike = ""
     if ledger is not None:
         asked = Recollection(ledger, hashlib.sha256(content).hexdigest(), seen.prints, credential)
-        known = asked.known
+        known, alike = asked.known, asked.alike
         findings += [asked.whether_known(), asked.whether_original()]
     asset_id = _asset_id(credential, seen.watermark, known)
     return Verdict(
@@ -132,7 +134,7 @@ def examine(
         statement=statement,
         credential=credential,
         asset_id=asset_id,
-        summary=_summary(findings, credential, statement, asset_id),
+        summary=_summary(credential, statement, asset_id, alike),
     )
 
 
@@ -295,9 +297,7 @@ def _asset_id(
     return ledger
 
 
-def _summary(
-    findings: list[Finding], credential: Credential, statement: Statement, asset_id: str
-) -> str:
+def _summary(credential: Credential, statement: Statement, asset_id: str, alike: str) -> str:
     if credential.state == "ours":
         how = "Made with parts" if statement.source_type == EDITED_WITH_AI else "Made"
         return f"{how} by AI and sealed here as {asset_id}; nothing was changed since."
@@ -310,6 +310,8 @@ def _summary(
         return f"Signed by {credential.issuer}, who is trusted here; nothing was changed since."
     if credential.state == "unknown-signer":
         return "Unchanged since somebody signed it who is not known here."
+    if alike:
+        return f"It resembles {alike}, which was sealed here; that does not prove where it is from."
     if statement.label is not None or statement.source_type in (MADE_BY_AI, EDITED_WITH_AI):
         return "It says that AI made it, and nothing proves that."
     return "Nothing says that AI made it, which does not prove that a person did."
