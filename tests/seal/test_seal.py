@@ -216,6 +216,14 @@ def test_a_stripped_copy_is_found_by_watermark_and_ledger(sealer: Sealer) -> Non
     assert "lost its credential" in verdict.summary
 
 
+def test_the_notes_say_whether_the_watermark_reads_back(sealer: Sealer) -> None:
+    sealed = sealer.seal(content("png"), FORMATS["png"], ABOUT)
+    assert sealed.notes["found"]["watermark"].startswith("ours, of asset k3f9x2ab")
+    flat = pictures_files.saved(Image.new("RGB", (64, 48), "white"), "png")
+    sealed = sealer.seal(flat, FORMATS["png"], About(asset_id="k3f9x2ac"))
+    assert sealed.notes["found"]["watermark"].startswith("none; it is too plain")
+
+
 def test_a_likeness_alone_does_not_make_it_ours(sealer: Sealer) -> None:
     words = b"A cup before the rain, and the street is still quiet at seven in the morning.\n"
     sealer.seal(words, FORMATS["txt"], ABOUT)

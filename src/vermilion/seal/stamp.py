@@ -31,13 +31,11 @@ class Stamped:
         content: its bytes, in the format that was asked for.
         notes: what was drawn and hidden, JSON values only.
         prints: its fingerprints, by which a stripped copy is found.
-        watermarked: whether a watermark was hidden, which has to be found again.
     """
 
     content: bytes
     notes: Mapping[str, Any] = field(default_factory=dict)
     prints: Prints = field(default_factory=Prints)
-    watermarked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +83,11 @@ def _picture(work: Work) -> Stamped:
             frames, work.words, place=work.options.place, style=work.options.style
         )
         notes["mark"] = asdict(mark)
-    hidden = min(frames.shape[1:3]) >= picture_watermark.SMALLEST
-    if hidden:
+    if min(frames.shape[1:3]) >= picture_watermark.SMALLEST:
         code = payload.pack(work.about.asset_id)
         frames = np.stack([picture_watermark.embed(frame, code, work.key) for frame in frames])
     content = pictures.encode(image.with_frames(frames), work.target)
-    return Stamped(content, notes, Prints(picture=fingerprints.phash(frames[0])), hidden)
+    return Stamped(content, notes, Prints(picture=fingerprints.phash(frames[0])))
 
 
 def _drawing(work: Work) -> Stamped:
@@ -110,15 +107,14 @@ def _sound(work: Work) -> Stamped:
     if work.options.mark:
         wave = marks.add(wave, sound.sample_rate)
         notes["mark"] = {"rhythm": marks.RHYTHM, "place": "end"}
-    hidden = len(wave) >= watermark.SHORTEST * sound.sample_rate
-    if hidden:
+    if len(wave) >= watermark.SHORTEST * sound.sample_rate:
         code = payload.pack(work.about.asset_id)
         wave = watermark.embed(wave, sound.sample_rate, code, work.key)
     like = work.content if work.form == work.target else None
     content = sounds.encode(sounds.Sound(wave, sound.sample_rate), work.target, like)
     short = len(wave) < 0.2 * sound.sample_rate
     prints = Prints(sound=None if short else fingerprints.soundprint(wave, sound.sample_rate))
-    return Stamped(content, notes, prints, hidden)
+    return Stamped(content, notes, prints)
 
 
 def _film(work: Work) -> Stamped:
