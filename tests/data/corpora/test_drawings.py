@@ -54,6 +54,8 @@ def icon_set(name: str) -> bytes:
     }
     if drawn.group != "emoji":
         icons.pop("cat-light-skin-tone")
+    if name == "fluent-emoji-flat":
+        icons["cat-house"] = icons["house"]
     if name == "noto":
         icons["fox"] = {"body": "<g><circle"}
     if name == "twemoji":
@@ -188,6 +190,7 @@ def test_what_a_drawing_shows(small: Path, tmp_path: Path) -> None:
     assert "noto--fox: " in left_out
     assert "twemoji--fox: the same pixels as noto--cat" in left_out
     assert made.sets["twemoji"].copies == 1
+    assert "fluent-emoji-flat--cat-house: the same pixels as fluent-emoji-flat--house" in left_out
 
 
 def test_the_credits_name_every_set_package_and_author(small: Path, tmp_path: Path) -> None:

@@ -160,7 +160,10 @@ def build(
     near: dict[str, str] = {}
     with _bar(quiet) as bar, _workers(processes) as run:
         for drawn in chosen:
-            drawings = list(_read(drawn, paths, icons, known))
+            # Of copies the one with the plainest label is kept: France, not Clipperton Island.
+            drawings = sorted(
+                _read(drawn, paths, icons, known), key=lambda d: (len(d.subject.label), d.id)
+            )
             report = reports[drawn.name] = Report()
             task = bar.add_task(drawn.name, total=len(drawings))
             for drawing, made in zip(drawings, run(size, drawings), strict=True):
@@ -176,6 +179,8 @@ def build(
                     report.near += near.setdefault(made.near, drawn.name) != drawn.name
                     (part / f"{drawing.id}.png").write_bytes(made.png)
                     kept.append(drawing)
+    order = {drawn.name: number for number, drawn in enumerate(chosen)}
+    kept.sort(key=lambda drawing: (order[drawing.set.name], drawing.id))
     lines = list(_captions(kept, reports))
     _publish(out, part, lines, left_out)
     labels = {drawing.subject.label for drawing in kept}
