@@ -73,8 +73,8 @@ def _picture(work: Work) -> Stamped:
     image = pictures.decode(work.content, work.form)
     if work.target.suffix == "tiff" and len(image.frames) > 1:
         raise InputError(
-            f"picture: it has {len(image.frames)} pages, and a signed TIFF holds one; save each page"
-            " as a file of its own, or all of them as a PDF"
+            f"picture: it has {len(image.frames)} pages, and a signed TIFF holds one; save each"
+            " page as a file of its own, or all of them as a PDF"
         )
     notes: dict[str, Any] = {}
     frames = image.frames
