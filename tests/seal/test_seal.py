@@ -219,8 +219,9 @@ def test_a_stripped_copy_is_found_by_watermark_and_ledger(sealer: Sealer) -> Non
 def test_the_notes_say_whether_the_watermark_reads_back(sealer: Sealer) -> None:
     sealed = sealer.seal(content("png"), FORMATS["png"], ABOUT)
     assert sealed.notes["found"]["watermark"].startswith("ours, of asset k3f9x2ab")
-    flat = pictures_files.saved(Image.new("RGB", (64, 48), "white"), "png")
-    sealed = sealer.seal(flat, FORMATS["png"], About(asset_id="k3f9x2ac"))
+    tiny = pictures_files.saved(Image.new("RGB", (16, 16), "white"), "png")
+    bare = SealOptions(mark=False, reason="an icon")
+    sealed = sealer.seal(tiny, FORMATS["png"], About(asset_id="k3f9x2ac"), bare)
     assert sealed.notes["found"]["watermark"].startswith("none; it is too plain")
 
 
