@@ -162,6 +162,10 @@ def test_every_picture_has_a_whole_line_and_its_licence(small: Path, tmp_path: P
         assert line["credit"]
         with Image.open(tmp_path / "out" / line["file"]) as image:
             assert (image.mode, image.size) == ("RGBA", (32, 32))
+    alike = {}
+    for line in lines:
+        key = (line["family"], by_name[line["set"]].kin or line["set"])
+        assert alike.setdefault(key, line["split"]) == line["split"]
     files = {f"pictures/{path.name}" for path in (tmp_path / "out" / "pictures").iterdir()}
     assert files == {line["file"] for line in lines}
     assert made.lines[-2].split()[1] == str(len(lines))

@@ -262,18 +262,18 @@ def _bar(quiet: bool) -> Progress:
 
 def _captions(kept: Sequence[Drawing], reports: dict[str, Report]) -> Iterator[dict[str, Any]]:
     """A line for each picture; counts them."""
-    pairs = [(drawing.subject.family, drawing.style) for drawing in kept]
-    for drawing, (family, style), split in zip(kept, pairs, assign(pairs), strict=True):
+    pairs = [(drawing.subject.family, drawing.set.kin or drawing.set.name) for drawing in kept]
+    for drawing, (family, _), split in zip(kept, pairs, assign(pairs), strict=True):
         report, subject, drawn = reports[drawing.set.name], drawing.subject, drawing.set
         report.pictures += 1
         report.chinese += bool(subject.label_zh)
         report.splits[split] += 1
         yield {
             "file": f"{PICTURES}/{drawing.id}.png",
-            "caption": f"{subject.label}, {style}",
+            "caption": f"{subject.label}, {drawing.style}",
             "set": drawn.name,
             "group": drawn.group,
-            "style": style,
+            "style": drawing.style,
             "concept": subject.concept,
             "family": family,
             "label": subject.label,

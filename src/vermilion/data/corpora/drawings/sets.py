@@ -25,6 +25,7 @@ def _streamline(name: str, **styles: str) -> DrawingSet:
         title=name.replace("-", " ").title(),
         group="emoji" if name.endswith("emojis") else "icons",
         styles=plain | styles,
+        kin="streamline" if "flat" in styles else "",
         author="Streamline",
         url=f"{_GITHUB}/webalys-hq/streamline-vectors",
         licence="CC-BY-4.0",
@@ -35,6 +36,7 @@ def _streamline(name: str, **styles: str) -> DrawingSet:
 SETS: tuple[DrawingSet, ...] = (
     DrawingSet(
         name="noto",
+        kin="noto",
         title="Noto Emoji",
         group="emoji",
         styles={"": "soft"},
@@ -44,6 +46,7 @@ SETS: tuple[DrawingSet, ...] = (
     ),
     DrawingSet(
         name="fluent-emoji-flat",
+        kin="fluent",
         title="Fluent Emoji Flat",
         group="emoji",
         styles={"": "flat"},
@@ -53,6 +56,7 @@ SETS: tuple[DrawingSet, ...] = (
     ),
     DrawingSet(
         name="fluent-emoji",
+        kin="fluent",
         title="Fluent Emoji",
         group="emoji",
         styles={"": "glossy"},
@@ -62,6 +66,7 @@ SETS: tuple[DrawingSet, ...] = (
     ),
     DrawingSet(
         name="fluent-emoji-3d",
+        kin="fluent",
         title="Fluent Emoji 3D",
         group="emoji",
         styles={"": "3d"},
@@ -81,6 +86,7 @@ SETS: tuple[DrawingSet, ...] = (
     ),
     DrawingSet(
         name="noto-v1",
+        kin="noto",
         title="Noto Emoji (v1)",
         group="emoji",
         styles={"": "classic"},

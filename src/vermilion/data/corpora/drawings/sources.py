@@ -129,6 +129,8 @@ class DrawingSet:
         licence: SPDX identifier of the drawings' licence.
         trimmed: whether drawings are cut to what is drawn: some have wide margins.
         other: endings of styles that are left out.
+        kin: sets that draw a thing alike have one word here and are held back together; "" for
+            a set that is alone.
         declared: what the package must say that it is; "" for the same as `licence`.
         package: that holds the drawings.
         tags: package that holds more tags of them.
@@ -143,6 +145,7 @@ class DrawingSet:
     licence: str
     trimmed: bool = False
     other: tuple[str, ...] = ()
+    kin: str = ""
     declared: str = ""
     package: Package = ICONIFY
     tags: Package | None = None

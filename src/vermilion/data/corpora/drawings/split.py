@@ -28,10 +28,10 @@ def assign(drawn: Sequence[tuple[str, str]]) -> list[str]:
 
     A family is trained on or held back as a whole ("validation-concept"). Of those that are
     trained on, some are held back in one style or another ("validation-style"), and at least one
-    other style of them is in the training.
+    other style of them is in the training. Sets that draw a thing alike count as one style here.
 
     Args:
-        drawn: family and style of each.
+        drawn: family of each, and what its style is known by.
     """
     styles: dict[str, set[str]] = defaultdict(set)
     for family, style in drawn:
