@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from vermilion.disk import human_size
 from vermilion.errors import InputError, ModelError
 from vermilion.runtime.cards import Card, FileFacts, catalog, check_name, read_card, write_card
-from vermilion.disk import human_size
 
 FACTS = FileFacts("a" * 64, 3)
 CARD = Card(
