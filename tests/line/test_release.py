@@ -90,10 +90,12 @@ def test_licences_stop_a_commercial_export(
 
 def test_a_guests_work_is_not_called_ais(line: Line, tmp_path: Path) -> None:
     path = picture(tmp_path / "holiday.png")
-    asset, _ = add_file(line.library, line.sealer, path, LARGEST)
+    asset, _ = add_file(line.library, line.sealer, path, LARGEST, guard=line.guard)
     with pytest.raises(InputError, match="nothing says that AI made it.*vermilion seal"):
         export(line.library, line.sealer, asset, tmp_path / "out")
-    seal_file(line.library, line.sealer, path, LARGEST)  # now a person has said so
+    seal_file(
+        line.library, line.sealer, path, LARGEST, guard=line.guard
+    )  # now a person has said so
     (exported,) = export(line.library, line.sealer, asset, tmp_path / "out")
     verdict = verify_file(line.sealer, exported, LARGEST)
     assert verdict.exit_code == 0
@@ -104,7 +106,7 @@ def test_a_guest_that_a_tool_made_is_labelled_and_not_called_ours(
     line: Line, tmp_path: Path
 ) -> None:
     path = picture(tmp_path / "fox.png", parameters=A1111)
-    asset, _ = add_file(line.library, line.sealer, path, LARGEST)
+    asset, _ = add_file(line.library, line.sealer, path, LARGEST, guard=line.guard)
     (exported,) = export(
         line.library, line.sealer, asset, tmp_path, options=SealOptions(private=False)
     )
@@ -118,7 +120,7 @@ def test_a_private_export_of_a_guest_tells_neither_its_prompt_nor_its_name(
     line: Line, tmp_path: Path
 ) -> None:
     path = picture(tmp_path / "my-folder.png", parameters=A1111)
-    asset, _ = add_file(line.library, line.sealer, path, LARGEST)
+    asset, _ = add_file(line.library, line.sealer, path, LARGEST, guard=line.guard)
     (exported,) = export(line.library, line.sealer, asset, tmp_path / "out")
     assert exported.name == f"my-folder-{asset.id}.png"
     assert b"red fox" not in exported.read_bytes()
@@ -130,9 +132,11 @@ def test_a_private_export_of_a_guest_tells_neither_its_prompt_nor_its_name(
 def test_a_photograph_that_something_was_made_from_is_not_signed_as_ais(
     line: Line, tmp_path: Path
 ) -> None:
-    photograph, _ = add_file(line.library, line.sealer, picture(tmp_path / "me.png"), LARGEST)
+    photograph, _ = add_file(
+        line.library, line.sealer, picture(tmp_path / "me.png"), LARGEST, guard=line.guard
+    )
     fox = picture(tmp_path / "fox.png", parameters=A1111)
-    theirs, _ = add_file(line.library, line.sealer, fox, LARGEST)
+    theirs, _ = add_file(line.library, line.sealer, fox, LARGEST, guard=line.guard)
     child = kept(line, b"A new one.\n", text="New.", parents=[photograph.id, theirs.id])
     (path, _) = export(line.library, line.sealer, child, tmp_path / "out")
     verdict = verify_file(line.sealer, path, LARGEST)

@@ -166,7 +166,11 @@ def add(
         for path in paths:
             try:
                 asset, is_new = vm.add_file(
-                    line.library, line.sealer, path, line.settings.max_file_bytes
+                    line.library,
+                    line.sealer,
+                    path,
+                    line.settings.max_file_bytes,
+                    guard=line.guard,
                 )
             except InputError as error:
                 failed = error.exit_code
@@ -178,6 +182,8 @@ def add(
                 rows.append({"file": str(path), "new": is_new, **asset_json(asset)})
                 if not as_json:
                     out.print(_added(path, asset, is_new, quiet), markup=False, soft_wrap=True)
+                if is_new and shown(quiet, as_json):
+                    notes.warn([asset])
             progress.advance(task)
     if as_json:
         print_json(rows)

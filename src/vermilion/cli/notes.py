@@ -25,7 +25,12 @@ def warn(assets: Iterable[Any]) -> None:
 
 def _warnings(notes: Mapping[str, Any]) -> list[str]:
     found = []
-    for name, what in (("prompt_safety", "the prompt"), ("safety", "the result")):
+    judged = {
+        "prompt_safety": "the prompt",
+        "safety": "the result",
+        "picture_safety": "the picture",
+    }
+    for name, what in judged.items():
         decision = notes.get(name)
         if isinstance(decision, dict) and decision.get("rule"):
             found.append(f"{what} breaks a safety rule: {decided(decision)}; it is kept and marked")

@@ -12,6 +12,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 import vermilion as vm
+from vermilion.cli import notes
 from vermilion.cli.sealing import Mark, Place, Public, Reason, Style, seal_options
 from vermilion.cli.show import AsJson, Quiet, out, print_json, shown, work_bar
 from vermilion.errors import InputError, VermilionError
@@ -77,6 +78,7 @@ def file(
             line.sealer,
             path,
             line.settings.max_file_bytes,
+            guard=line.guard,
             out=target,
             overwrite=overwrite,
             language=language,
@@ -89,6 +91,7 @@ def file(
     for written in paths[:1] if quiet else paths:
         out.print(str(written), markup=False, soft_wrap=True)
     if not quiet:
+        notes.warn([asset])
         words = f"sealed as {asset.id}; look: vermilion verify {shlex.quote(str(paths[0]))}"
         out.print(words, markup=False, soft_wrap=True)
         for parent in asset.parents:

@@ -87,7 +87,8 @@ def verify(path: str | Path, *, model: str | None = None) -> Verdict:
 def add(path: str | Path) -> Asset:
     """Take a file into the library; see `line.files.add_file`."""
     line = default_line()
-    return files.add_file(line.library, line.sealer, Path(path), line.settings.max_file_bytes)[0]
+    largest = line.settings.max_file_bytes
+    return files.add_file(line.library, line.sealer, Path(path), largest, guard=line.guard)[0]
 
 
 def seal_copy(
@@ -97,4 +98,5 @@ def seal_copy(
     line = default_line()
     largest = line.settings.max_file_bytes
     target = None if out is None else Path(out)
-    return files.seal_file(line.library, line.sealer, Path(path), largest, out=target, **options)
+    options = {"guard": line.guard, "out": target, **options}
+    return files.seal_file(line.library, line.sealer, Path(path), largest, **options)

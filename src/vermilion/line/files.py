@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from vermilion.errors import InputError, NotFoundError
 from vermilion.library import Library
+from vermilion.line.guard import Guard
 from vermilion.line.release import about, write_sealed
 from vermilion.line.verify import read_file, read_sidecar
 from vermilion.seal import carriers, credentials, foreign
@@ -30,7 +31,9 @@ KINDS = {"picture": "picture", "drawing": "picture", "document": "text"}
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
-def add_file(library: Library, sealer: Sealer, path: Path, largest: int) -> tuple[Asset, bool]:
+def add_file(
+    library: Library, sealer: Sealer, path: Path, largest: int, *, guard: Guard
+) -> tuple[Asset, bool]:
     """Take a file into the library, with what other tools wrote into it about its making.
 
     Args:
@@ -38,6 +41,7 @@ def add_file(library: Library, sealer: Sealer, path: Path, largest: int) -> tupl
         sealer: tells our own sealed files, whose assets may be here already.
         path: of the file.
         largest: bytes that are read at most.
+        guard: looks at pictures; what it finds stands in the asset's notes.
 
     Returns:
         The asset, and whether it is new: the same bytes are not kept twice, nor is a sealed copy
@@ -47,10 +51,20 @@ def add_file(library: Library, sealer: Sealer, path: Path, largest: int) -> tupl
 
     Raises:
         InputError, NotFoundError, StorageError: as `read_file`, or the file is damaged.
+        RefusedError: it is a picture that breaks a safety rule which refuses.
     """
     content, form = read_file(path, largest)
     known = _here(library, sealer, content, form, path)
-    return (_add(library, content, form, path, ()), True) if known is None else (known, False)
+    if known is not None:
+        return known, False
+    return _add(library, content, form, path, (), _judged(guard, content, form)), True
+
+
+def _judged(guard: Guard, content: bytes, form: Format) -> dict[str, Any]:
+    """What the safety rules say of a picture; decoding tells too whether it is one."""
+    if form.medium != "picture":
+        return {}
+    return guard.picture(pictures.decode(content, form).frames)
 
 
 def _here(
@@ -70,12 +84,15 @@ def _here(
 
 
 def _add(
-    library: Library, content: bytes, form: Format, path: Path, parents: Sequence[str]
+    library: Library,
+    content: bytes,
+    form: Format,
+    path: Path,
+    parents: Sequence[str],
+    notes: Mapping[str, Any],
 ) -> Asset:
-    if form.medium == "picture":
-        pictures.decode(content, form)  # whether it is one
     statement = carriers.read(content, form)
-    found = foreign.read(content, form)
+    label, found = statement.label, foreign.read(content, form)
     name = _name(path)
     recipe: dict[str, Any] = {"origin": {"file": name}}
     words = Path(name).stem.replace("_", " ").replace("-", " ")
@@ -95,7 +112,7 @@ def _add(
         text=words,
         recipe=recipe,
         parents=parents,
-        notes={} if statement.label is None else {"label": statement.label.inner()},
+        notes={**notes, **({} if label is None else {"label": label.inner()})},
     )
 
 
@@ -105,6 +122,7 @@ def seal_file(
     path: Path,
     largest: int,
     *,
+    guard: Guard,
     out: Path | None = None,
     overwrite: bool = False,
     language: str | None = None,
@@ -122,6 +140,7 @@ def seal_file(
         sealer: who seals.
         path: of the file.
         largest: bytes that are read at most.
+        guard: as of `add_file`.
         out: where to, a file or a folder that is there; None: beside it, as `NAME-sealed`.
         overwrite: whether another file may lie there already, which is replaced.
         language: of the mark, ISO 639-1; None: that of its words.
@@ -134,6 +153,7 @@ def seal_file(
     Raises:
         InputError, NotFoundError, StorageError: as `add_file`, it is sealed already, it cannot
             be marked, or something else lies where it shall go.
+        RefusedError: as `add_file`.
         SealError: it did not read back; nothing was written.
     """
     if language is not None and _LANGUAGE.fullmatch(language) is None:
@@ -149,9 +169,10 @@ def seal_file(
             f"file: {path} is sealed already, as {name}; in another way:"
             f" vermilion library export {name} FOLDER"
         )
+    notes = _judged(guard, content, form)
     asset = _here(library, sealer, content, form, path)
     if asset is None:
-        asset = _add(library, content, form, path, _parents(library, verdict))
+        asset = _add(library, content, form, path, _parents(library, verdict), notes)
     private = options is None or options.private
     said = about(library, sealer, asset, private=private)
     if said.said is None:  # made here, and given out without its seal

@@ -9,11 +9,16 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any, cast
 
-from vermilion.errors import InputError, RefusedError
+import numpy as np
+from numpy.typing import NDArray
+
+from vermilion.errors import InputError, MissingExtraError, RefusedError
 from vermilion.seal import rights
-from vermilion.seal.safety import Decision, Rules, Setting, check_text
+from vermilion.seal.safety import Decision, Rules, Setting, check_picture, check_text
 from vermilion.settings import Settings
 from vermilion.types import Brief
+
+_MOST_FRAMES = 8  # of a moving picture that are looked at
 
 
 class Guard:
@@ -88,3 +93,27 @@ class Guard:
                 f"result: it breaks a safety rule and is not kept; {decision}; try another seed"
             )
         return {"safety": decision.to_json()}
+
+    def picture(self, frames: NDArray[np.uint8]) -> dict[str, Any]:
+        """Look at a picture that comes from outside.
+
+        Args:
+            frames: (N, H, W, 4), straight alpha; of many, a few from the first on are looked at,
+                and the gravest decides.
+
+        Returns:
+            Notes: the decision with its score, or that the model for it is not installed.
+
+        Raises:
+            RefusedError: it is explicit, and the setting refuses that.
+        """
+        setting = cast(Setting, self._settings.safety)
+        step = -(-len(frames) // _MOST_FRAMES)
+        try:
+            decisions = [check_picture(frame, setting) for frame in frames[::step]]
+        except MissingExtraError:
+            return {"picture_safety": "not judged: the part is not installed"}
+        decision = max(decisions, key=lambda one: one.score)
+        if decision.action == "refuse":
+            raise RefusedError(f"file: it breaks a safety rule and is not taken in; {decision}")
+        return {"picture_safety": decision.to_json()}
