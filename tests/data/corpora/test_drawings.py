@@ -117,6 +117,7 @@ CONTENT: dict[Package, dict[str, bytes]] = {
         f"{CLIPS}/animals/cat_gpl.svg": clip("Cat", "pet", "<x>http://a/licenses/GPL/2.0/</x>"),
         f"{CLIPS}/signs/flags/cat.svg": clip("Cat", "pet"),
         f"{CLIPS}/animals/xyz.svg": clip("Qwrtz", "pet"),
+        f"{CLIPS}/animals/xyz2.svg": clip("Volpe del cat", "pet"),
     },
     sources.TABLER: {"package/icons.json": b'{"house": {"tags": ["dwelling", 5]}}'},
     sources.LUCIDE: {"package/tags.json": b'{"house": ["dwelling"]}'},

@@ -247,7 +247,7 @@ def clip_art(drawn: DrawingSet, path: Path, known: Words) -> Iterator[Drawing]:
     taken: set[str] = set()
     for name, content, title, keywords, author in found:
         tags = tuple(dict.fromkeys(word for word in keywords if _tells([word], known)))
-        label = _tells(words(title), known)
+        label = _title(words(title), known)
         said = " ".join((PurePosixPath(name).name, title, *keywords))
         stem = PurePosixPath(name).stem.strip("_.")
         if often[title] > _OFTEN or not label or stem in taken or _NOT_SHOWN.search(said):
@@ -281,6 +281,21 @@ def _first(pattern: re.Pattern[str], text: str) -> str:
 
 def _plain(text: str) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", html.unescape(text)).split())
+
+
+_LEAST_ENGLISH = 0.6  # of a title's words; others are in Italian and French, or name somebody
+
+
+def _title(every: list[str], known: Words) -> list[str]:
+    """A title's English words; none where too few are English."""
+    told = [word for word in every if len(word) > 2 and word not in _FILLERS]
+    label = _tells(every, known)
+    while label and len(label[-1]) < 3:
+        label.pop()
+    while label and len(label[0]) < 3:
+        label.pop(0)
+    enough = sum(word in known.english for word in told) >= _LEAST_ENGLISH * len(told)
+    return label if enough else []
 
 
 def _tells(every: list[str], known: Words) -> list[str]:
