@@ -7,31 +7,41 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from vermilion.errors import InputError
+from vermilion.library import Library
 from vermilion.line.brief import language_of
 from vermilion.line.checks import Scene
 from vermilion.line.finished import Item, Watcher
 from vermilion.line.generate import Chosen, generate
+from vermilion.line.guard import Guard
 from vermilion.line.keep import keep
 from vermilion.line.output import OutputFolder
 from vermilion.line.plan import PlannedStep, Result, prompts
 from vermilion.line.release import seal
 from vermilion.runtime.cards import Card
 from vermilion.runtime.engines import Engine
+from vermilion.runtime.loader import Loader
 from vermilion.seal.order import SealOptions
+from vermilion.seal.seal import Sealer
 from vermilion.types import SMALL_MODEL, Asset, Brief
 
-if TYPE_CHECKING:
-    from vermilion.line.run import Line
+
+class Parts(Protocol):
+    """What the work needs; `line.run.Line` has it."""
+
+    loader: Loader
+    library: Library
+    sealer: Sealer
+    guard: Guard
 
 
 class SetWork:
     """One set.
 
     Args:
-        line: what the work needs.
+        parts: what the work needs.
         brief: complete, with its seed.
         recipe: name of the recipe.
         found: notes on the brief, kept with everything.
@@ -46,7 +56,7 @@ class SetWork:
 
     def __init__(
         self,
-        line: Line,
+        parts: Parts,
         brief: Brief,
         recipe: str,
         found: Mapping[str, Any],
@@ -56,7 +66,7 @@ class SetWork:
     ) -> None:
         self.id = secrets.token_hex(4)
         self.items: list[Item] = []
-        self._line, self._brief, self._found = line, brief, found
+        self._parts, self._brief, self._found = parts, brief, found
         self._folder, self._options, self._watcher = folder, options, watcher
         self._origin = {"recipe": recipe, "brief": asdict(brief)}
         self._results: dict[str, Result] = {}
@@ -70,9 +80,9 @@ class SetWork:
             SealError: a file did not read back; the asset is kept.
         """
         step, watcher = planned.step, self._watcher
-        if planned.model not in self._line.loader:
+        if planned.model not in self._parts.loader:
             watcher.opening(planned.model)
-        card, engine = self._line.loader.open(planned.model)
+        card, engine = self._parts.loader.open(planned.model)
         started = time.perf_counter()
         chosen = self._choose(planned, engine)
         seconds = (time.perf_counter() - started) / max(len(chosen), 1)
@@ -114,7 +124,7 @@ class SetWork:
             seed,
             on_piece=self._watcher.piece,
             on_round=self._watcher.round,
-            faults=self._line.guard.faults,
+            faults=self._parts.guard.faults,
         )
 
     def _keep(
@@ -127,9 +137,9 @@ class SetWork:
         seconds: float,
     ) -> Asset:
         step, craft = planned.step, planned.craft
-        decision = self._line.guard.result(craft.text(best.sample))
+        decision = self._parts.guard.result(craft.text(best.sample))
         return keep(
-            self._line.library,
+            self._parts.library,
             best.sample,
             craft,
             card,
@@ -146,7 +156,7 @@ class SetWork:
         """Write an asset's sealed file into the set's folder, if there is one."""
         if self._folder is None:
             return None
-        sealed = seal(self._line.library, self._line.sealer, asset, self._options)
+        sealed = seal(self._parts.library, self._parts.sealer, asset, self._options)
         return self._folder.add(asset, sealed, of)
 
 
