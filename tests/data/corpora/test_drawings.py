@@ -287,6 +287,15 @@ def test_families_take_alike_things_together(one: str, other: str) -> None:
     assert names.family("right arrow") != names.family("left arrow")
 
 
+def test_an_icon_that_has_an_emojis_label_is_of_its_family() -> None:
+    shirt = names.Subject(concept="1F455", label="t-shirt", label_zh="T恤")
+    known = readers.Words(names.Emoji({"1F455": shirt}, {"tshirt": "1F455"}))
+    icon = known.icon("tshirt-2", ("clothes",))
+    assert icon is not None
+    assert (icon.concept, icon.family, icon.label_zh) == ("1F455", shirt.family, "T恤")
+    assert icon.tags == ("clothes",)
+
+
 def test_names_become_words() -> None:
     assert names.icon_words("building-2") == ["building"]
     assert names.icon_words("download-two") == ["download"]

@@ -19,8 +19,8 @@ from PIL import Image
 
 from vermilion.errors import MissingExtraError
 
-# Drawn at 256 px and averaged, a picture of 64 px differs from one drawn at 1,024 px by a fifth
-# of what one drawn at 64 px differs by (see docs/drawings.md).
+# A picture of 64 px that is drawn at 256 px and averaged differs from one drawn at 1,024 px by
+# about a fifth of what one drawn at 64 px differs by (docs/drawings.md).
 _DRAWN, _LEAST_FACTOR = 256, 2
 _MARGIN = 0.03  # of the picture's side, around what is trimmed
 _FAINT = 24  # alpha out of 255; a picture that has no more is empty

@@ -89,6 +89,7 @@ class Words:
         same = self.emoji.coded(self.emoji.by_label.get(squeezed(label), ""))
         title, more = self.chinese.get(squeezed(label), ("", ()))
         distinct = dict.fromkeys(tag for tag in (*tags, *(same.tags if same else ())) if tag)
+        label = same.label if same else label  # one spelling, and so one family
         distinct.pop(label, None)
         return Subject(
             concept=same.concept if same else f"label:{'-'.join(every)}",
