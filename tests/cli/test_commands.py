@@ -129,7 +129,7 @@ def test_make_from_standard_input_prints_the_set(home: Path, tiny_model: str) ->
         (("write", "tea"), "vermilion models pull smollm2-135m"),
         (("write", "tea", "--model", "gpt-9"), "there is no model"),
         (("write", "写一首诗", "--model", "smollm2-135m"), "pull"),
-        (("speak", "Hello.", "--out", "a.ogg"), ".wav, .flac, .mp3"),
+        (("speak", "Hello.", "--out", "a.aiff"), ".wav, .flac, .mp3"),
         (("speak", "Hello.", "--speed", "9"), "speed must be 0.5 to 2"),
         (("library", "show", "zzzzzzzz"), "zzzzzzzz"),
         (("library", "find", " "), "query"),
