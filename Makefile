@@ -19,7 +19,7 @@ $(VENV)/ready: $(INPUTS)
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[speech,chinese,film,safety,train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[speech,chinese,film,safety,drawings,train,dev]'
 	@touch $@
 
 models: $(VENV)/ready  ## Fetch the default models (93 MB, once)
