@@ -218,7 +218,7 @@ def verify(
                 one = error
             found.append(one)
             if not as_json:
-                _tell(path, one, quiet)
+                _tell(path, one, quiet, brief=len(paths) > 1)
             progress.advance(task)
     if as_json:
         print_json([_json(path, one) for path, one in zip(paths, found, strict=True)])
@@ -230,9 +230,12 @@ def verify(
         raise typer.Exit(min(failed))
 
 
-def _tell(path: Path, one: Any, quiet: bool) -> None:
-    """One file's verdict, or why there is none."""
-    if quiet:
+def _tell(path: Path, one: Any, quiet: bool, brief: bool) -> None:
+    """One file's verdict, or why there is none; of many files one in order takes a line."""
+    if brief and not quiet and one.exit_code == 0:
+        line = f"{_SIGNS['good']} [bold]{escape(str(path))}[/]  {escape(one.summary)}"
+        out.print(line, soft_wrap=True)
+    elif quiet:
         out.print(f"{one.exit_code} {path}", markup=False, soft_wrap=True)
     elif isinstance(one, VermilionError):
         out.print(f"[bold]{escape(str(path))}[/]", soft_wrap=True)
