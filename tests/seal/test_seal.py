@@ -62,12 +62,21 @@ def content(suffix: str) -> bytes:
 
 @pytest.fixture
 def sealer(tmp_path: Path) -> Sealer:
-    return Sealer(tmp_path / "seal", producer="Example-Studio")
+    return _sealer(tmp_path / "seal")
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Sealer:
-    return Sealer(tmp_path_factory.mktemp("seal"), producer="Example-Studio")
+    return _sealer(tmp_path_factory.mktemp("seal"))
+
+
+def _sealer(folder: Path) -> Sealer:
+    """With a key that is always the same: whether a small picture holds a mark hangs on it."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    key = folder / "watermark.key"
+    key.touch(mode=0o600)
+    key.write_bytes(bytes(range(32)))
+    return Sealer(folder, producer="Example-Studio")
 
 
 def found(sealer: Sealer, sealed: seal.Sealed, content: bytes | None = None) -> verify.Verdict:
