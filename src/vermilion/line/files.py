@@ -71,9 +71,9 @@ def _here(
     library: Library, sealer: Sealer, content: bytes, form: Format, path: Path
 ) -> Asset | None:
     """The asset that a file is, or is a sealed copy of, if it is here."""
-    same = library.list(sha256=hashlib.sha256(content).hexdigest(), limit=1)
-    if same or not sealer.folder.exists():
-        return same[0] if same else None
+    same = _same(library, content)
+    if same is not None or not sealer.folder.exists():
+        return same
     credential = credentials.read(content, form, read_sidecar(path), sealer.authority)
     if credential.state != "ours":
         return None
@@ -81,6 +81,12 @@ def _here(
         return library.get(credential.asset_id)
     except NotFoundError:
         return None
+
+
+def _same(library: Library, content: bytes) -> Asset | None:
+    """The asset with these very bytes, if it is here."""
+    same = library.list(sha256=hashlib.sha256(content).hexdigest(), limit=1)
+    return same[0] if same else None
 
 
 def _add(
@@ -170,7 +176,7 @@ def seal_file(
             f" vermilion library export {name} FOLDER"
         )
     notes = _judged(guard, content, form)
-    asset = _here(library, sealer, content, form, path)
+    asset = _same(library, content)
     if asset is None:
         asset = _add(library, content, form, path, _parents(library, verdict), notes)
     private = options is None or options.private

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from vermilion.errors import InputError, NotFoundError, StorageError
+from vermilion.seal.credentials import LARGEST_SIDECAR
 from vermilion.seal.formats import Format, format_of
 from vermilion.seal.kinds import LOOKED_AT, is_misnamed, kind_of
 from vermilion.seal.seal import Sealer
@@ -20,8 +21,6 @@ from vermilion.settings import Settings
 BESIDE = ".c2pa"  # ending of a credential's file
 FOLDER = "credentials"  # where a finished set has them
 MANIFEST = "set.json"  # describes a finished set, and is no part of it
-
-_LARGEST_SIDECAR = 16_000_000
 
 
 def read_file(path: Path, largest: int) -> tuple[bytes, Format]:
@@ -82,7 +81,7 @@ def read_sidecar(path: Path) -> bytes | None:
     if beside is None:
         return None
     try:
-        if beside.stat().st_size > _LARGEST_SIDECAR:
+        if beside.stat().st_size > LARGEST_SIDECAR:
             raise InputError(f"sidecar: {beside} is too large to be a credential; remove it")
         return beside.read_bytes()
     except OSError as error:

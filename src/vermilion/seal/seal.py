@@ -118,14 +118,13 @@ class Sealer:
             thorough=False,
         )
         _must_read_back(verdict, label, about, options)
+        entry = _entry(content, signed.content, target, about, options, stamped)
         near = closest_other(
             self.ledger.find(prints=stamped.prints),
             {about.asset_id, *about.family},
-            {hashlib.sha256(content).hexdigest()},
+            {entry.original_sha256},
         )
-        number = self.ledger.append(
-            _entry(content, signed.content, target, about, options, stamped)
-        )
+        number = self.ledger.append(entry)
         notes: dict[str, Any] = {
             **stamped.notes,
             "format": target.suffix,
@@ -214,13 +213,6 @@ class Sealer:
             parameters=to_parameters(about.recipe),
             recipe=about.recipe,
         )
-
-
-def asset_of(label: Label, producer: str) -> str:
-    """The number that a label has of us, as who made or who spread the content; or empty."""
-    if label.content_propagator == producer:
-        return label.propagate_id
-    return label.produce_id if label.content_producer == producer else ""
 
 
 def _check_rights(about: About, options: SealOptions) -> None:

@@ -28,7 +28,7 @@ _AIGC = "/AIGC"
 # What pypdf finds odd in a file is no news for people; without a handler it would be printed.
 logging.getLogger("pypdf").addHandler(logging.NullHandler())
 # What pypdf raises on files that are not as they should be.
-_DAMAGED = (
+DAMAGED = (
     PyPdfError,
     ArithmeticError,
     AssertionError,
@@ -57,7 +57,8 @@ def _open(content: bytes) -> PdfReader:
     return reader
 
 
-def _damaged(error: BaseException) -> InputError:
+def damaged(error: BaseException) -> InputError:
+    """What people are told where pypdf raised one of `DAMAGED`."""
     return InputError(f"PDF: the file is damaged: {str(error)[:200] or type(error).__name__}")
 
 
@@ -88,8 +89,8 @@ def read(content: bytes) -> Statement:
         return _said(_open(content))
     except InputError:
         raise
-    except _DAMAGED as error:
-        raise _damaged(error) from None
+    except DAMAGED as error:
+        raise damaged(error) from None
 
 
 def write(content: bytes, statement: Statement) -> bytes:
@@ -102,8 +103,8 @@ def write(content: bytes, statement: Statement) -> bytes:
         return _written(content, _open(content), statement)
     except InputError:
         raise
-    except _DAMAGED as error:
-        raise _damaged(error) from None
+    except DAMAGED as error:
+        raise damaged(error) from None
 
 
 def _written(content: bytes, reader: PdfReader, statement: Statement) -> bytes:

@@ -8,11 +8,9 @@ mean, so that the words can be read, searched and copied everywhere. What is new
 from __future__ import annotations
 
 import io
-import zlib
 from typing import Any
 
 from pypdf import PageObject, PdfReader, PdfWriter
-from pypdf.errors import PyPdfError
 from pypdf.generic import (
     ArrayObject,
     DecodedStreamObject,
@@ -24,25 +22,12 @@ from pypdf.generic import (
 )
 
 from vermilion.errors import InputError
+from vermilion.seal.carriers.pdf import DAMAGED, damaged
 from vermilion.seal.marks.font import UNITS, outlines, require, segments
 
 FONT = "/VermilionMark"  # the resource that tells a marked page
 _WORDS = "/VermilionWords"
 _SHARE, _LEAST, _MOST = 0.022, 9.0, 48.0  # an em, of the page's shortest side, in points
-# What pypdf raises on files that are not as they should be.
-_DAMAGED = (
-    PyPdfError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    zlib.error,
-)
 
 
 def add(content: bytes, words: str, *, foot: bool = True) -> bytes:
@@ -64,8 +49,8 @@ def add(content: bytes, words: str, *, foot: bool = True) -> bytes:
         _draw(writer, writer.pages[0], words, foot)
         sink = io.BytesIO()
         writer.write(sink)
-    except _DAMAGED as error:
-        raise _damaged(error) from None
+    except DAMAGED as error:
+        raise damaged(error) from None
     return sink.getvalue()
 
 
@@ -83,8 +68,8 @@ def mark_of(content: bytes) -> str:
             return ""
         words = str(font.get_object().get(_WORDS, ""))
         return words if words in page.extract_text() else ""
-    except _DAMAGED as error:
-        raise _damaged(error) from None
+    except DAMAGED as error:
+        raise damaged(error) from None
 
 
 def text_of(content: bytes) -> str:
@@ -96,8 +81,8 @@ def text_of(content: bytes) -> str:
     words = mark_of(content)
     try:
         pages = [page.extract_text().strip() for page in _open(content).pages]
-    except _DAMAGED as error:
-        raise _damaged(error) from None
+    except DAMAGED as error:
+        raise damaged(error) from None
     # The mark is drawn last, so it is read last.
     if words:
         pages[0] = pages[0].rpartition(words)[0].strip()
@@ -111,13 +96,9 @@ def _open(content: bytes) -> PdfReader:
             raise InputError("PDF: the file is encrypted; save it without its password")
         if len(reader.pages) == 0:
             raise InputError("PDF: the file has no page to write a mark on")
-    except _DAMAGED as error:
-        raise _damaged(error) from None
+    except DAMAGED as error:
+        raise damaged(error) from None
     return reader
-
-
-def _damaged(error: BaseException) -> InputError:
-    return InputError(f"PDF: the file is damaged: {str(error)[:200] or type(error).__name__}")
 
 
 def _fonts(page: PageObject) -> dict[str, Any]:

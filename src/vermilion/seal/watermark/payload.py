@@ -145,3 +145,26 @@ def evidence(score: float, trials: int, asset_id: str | None, readings: int = 1)
     chance = min(1.0, trials * math.exp(-(max(score, 0.0) ** 2) / 2))
     checked = 1.0 if asset_id is None else min(1.0, readings * 2.0**-CHECK_BITS)
     return min(1.0, 2.0 * chance * checked)
+
+
+def found(sums: NDArray[np.float64], score: float, trials: int, readings: int = 1) -> Found:
+    """What the evidence for each bit of the code says, and how probable it is by chance.
+
+    Args:
+        sums: (CODE_BITS,), as `decode` takes them.
+        score: as `evidence`.
+        trials: likewise.
+        readings: likewise.
+    """
+    payload, confidence = decode(sums)
+    asset_id = asset_id_of(payload)
+    probability = evidence(score, trials, asset_id, readings)
+    present = probability < PRESENT
+    known = present and asset_id is not None
+    return Found(
+        present=present,
+        payload=payload if known else None,
+        asset_id=asset_id if known else None,
+        probability=probability,
+        bit_confidence=confidence,
+    )

@@ -296,15 +296,4 @@ def _read(reading: _Reading, waves: Waves, trials: int, readings: int) -> Found:
     """The payload that a reading holds, and how probable it is by chance."""
     chips = reading.heard.view(np.float64) * waves.signs.view(np.float64)
     sums = np.bincount(waves.group, chips)[: code.CODE_BITS].astype(np.float64)
-    payload, confidence = code.decode(sums)
-    asset_id = code.asset_id_of(payload)
-    probability = code.evidence(reading.score, trials, asset_id, readings)
-    present = probability < code.PRESENT
-    known = present and asset_id is not None
-    return Found(
-        present=present,
-        payload=payload if known else None,
-        asset_id=asset_id if known else None,
-        probability=probability,
-        bit_confidence=confidence,
-    )
+    return code.found(sums, reading.score, trials, readings)

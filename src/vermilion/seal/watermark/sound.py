@@ -258,15 +258,4 @@ def detect(wave: Wave, sample_rate: int, key: bytes) -> Found:
     carrying = ~cells.sync
     chips = best[carrying] * cells.signs[carrying]
     sums = np.bincount(cells.group[carrying], chips, code.CODE_BITS).astype(np.float64)
-    payload, confidence = code.decode(sums)
-    asset_id = code.asset_id_of(payload)
-    probability = code.evidence(score, _PHASES * _PERIOD, asset_id)
-    present = probability < code.PRESENT
-    known = present and asset_id is not None
-    return Found(
-        present=present,
-        payload=payload if known else None,
-        asset_id=asset_id if known else None,
-        probability=probability,
-        bit_confidence=confidence,
-    )
+    return code.found(sums, score, _PHASES * _PERIOD)
