@@ -70,8 +70,8 @@ class Settings(BaseSettings):
     safety: str = Field(
         default="flag",
         pattern=r"^(flag|refuse)$",
-        description="What is done with a prompt or a result that breaks a safety rule: flag keeps"
-        " and marks it, refuse makes nothing of it.",
+        description="What is done with a prompt, a result or a picture from outside that breaks a"
+        " safety rule: flag keeps and marks it, refuse makes nothing of it.",
     )
     safety_rules: Path | None = Field(
         default=None, description="TOML file with safety rules of one's own."
