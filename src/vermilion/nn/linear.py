@@ -1,4 +1,4 @@
-"""Linear and embedding layers that can be laid out before there are weights for them."""
+"""Linear, convolution and embedding layers that can be laid out before there are weights."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ class Linear(nn.Linear):
 
 class Embedding(nn.Embedding):
     """`torch.nn.Embedding`, likewise."""
+
+    def reset_parameters(self) -> None:
+        """Draw first weights."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
+class Conv2d(nn.Conv2d):
+    """`torch.nn.Conv2d`, likewise."""
 
     def reset_parameters(self) -> None:
         """Draw first weights."""
