@@ -216,13 +216,72 @@ class SpeechSettings:
     loudness: float | None = -16.0
 
 
+SAMPLERS = (
+    "ddpm",
+    "ddim",
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "flow_euler",
+)
+"""Names of the ways from noise to a picture; `models.diffusion.samplers` has them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureSettings:
+    """How a picture is painted. Names and meanings are those of diffusers where it has them.
+
+    Attributes:
+        width: in px, a multiple of 8, 8 to 2048; None: the model's own.
+        height: likewise.
+        num_inference_steps: 1 to 1000; None: the model's own.
+        guidance_scale: 0 to 50, how much the prompt counts; None: the model's own.
+        guidance_rescale: 0 to 1, against colours that guidance overdrives (arXiv 2305.08891).
+        sampler: one of `SAMPLERS`; empty: the model's own.
+        eta: 0 to 1, noise that DDIM adds on the way; 0 adds none.
+        strength: 0 to 1, how far it may go from the picture that it starts from; with `blend`,
+            how far it lies from the first towards the second.
+        image: id of the asset that it starts from; empty: noise alone.
+        mask: id of an asset of the same picture whose light parts are painted anew and whose
+            dark and clear parts stay.
+        blend: id of a second asset, to which the first is led over.
+        loras: names of adapters and their weights, -10 to 10.
+        clip_skip: 0 to 11, layers of the text encoder that are left out at its end.
+        fast: whether speed counts more than the last bit of quality.
+        size: longer side of the finished file in px, 16 to 4096; None: as it was painted.
+        svg: whether the finished file is a drawing (SVG).
+        style: a style word that the model knows.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    guidance_rescale: float = 0.0
+    sampler: str = ""
+    eta: float = 0.0
+    strength: float = 0.75
+    image: str = ""
+    mask: str = ""
+    blend: str = ""
+    loras: tuple[tuple[str, float], ...] = ()
+    clip_skip: int = 0
+    fast: bool = False
+    size: int | None = None
+    svg: bool = False
+    style: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
     """What a model returned, in memory.
 
     Attributes:
         prompt: the instruction that it answers.
-        content: text, or a waveform of float32 in [-1, 1], shape (samples,) mono.
+        content: text; or a waveform of float32 in [-1, 1], shape (samples,) mono; or a picture,
+            uint8 (H, W, 3) or (H, W, 4) with straight alpha.
         data: for structured text, the parsed JSON object.
         sample_rate: of a waveform, in Hz.
         notes: what the engine observed, JSON values only: tokens, mean log-probability,
@@ -230,7 +289,7 @@ class Sample:
     """
 
     prompt: Prompt
-    content: str | NDArray[np.float32]
+    content: str | NDArray[np.float32] | NDArray[np.uint8]
     data: Any = None
     sample_rate: int | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
