@@ -10,6 +10,7 @@ import pytest
 from vermilion.disk import human_size
 from vermilion.errors import InputError, ModelError
 from vermilion.runtime.cards import Card, FileFacts, catalog, check_name, read_card, write_card
+from vermilion.seal.rights import commercial_use
 
 FACTS = FileFacts("a" * 64, 3)
 CARD = Card(
@@ -64,6 +65,9 @@ def test_what_an_engine_opens() -> None:
     assert CARD.entry(folder) == folder / "a/b.gguf"
     files = {"pkg/config.json": FACTS, "pkg/model.safetensors": FACTS}
     assert replace(CARD, files=files).entry(folder) == folder / "pkg"
+    pipeline = dict.fromkeys(("model_index.json", "unet/config.json", "vae/config.json"), FACTS)
+    assert replace(CARD, files=pipeline).entry(folder) == folder
+    assert replace(CARD, files={"v1.safetensors": FACTS}).entry(folder) == folder / "v1.safetensors"
 
 
 @pytest.mark.parametrize("name", ["a", "Qwen2.5-0.5B", "a_b", "0"])
@@ -80,11 +84,15 @@ def test_names_that_are_none(name: str) -> None:
 def test_the_catalog_is_complete() -> None:
     for name, card in catalog().items():
         assert card.name == name
-        assert card.licence == "Apache-2.0"
+        openrail = "LicenseRef-CreativeML-OpenRAIL-M"
+        assert card.licence == ("Apache-2.0" if "stable" not in name else openrail)
+        assert commercial_use(card.licence) == "allowed"
         assert card.languages
         assert card.good_for
         assert card.download_size is not None
-    assert {card.kind for card in catalog().values()} == {"text", "speech", "embedding"}
+    assert {card.kind for card in catalog().values()} == {
+        *("text", "speech", "embedding", "picture")
+    }
 
 
 def test_the_catalog_agrees_with_the_voices_package() -> None:

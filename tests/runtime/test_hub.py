@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from .servers import COMMIT, Hub
 
@@ -119,6 +121,49 @@ def test_a_truncated_upload(pull: Pull, hub: Hub, tmp_path: Path) -> None:
     assert got["error"] == "ModelError"
     assert "where its header says" in got["message"]
     assert not (tmp_path / "models" / "tiny").exists()
+
+
+def test_a_pipeline_is_fetched_once_and_without_pickles(
+    pull: Pull, hub: Hub, tmp_path: Path, model_files: dict[str, bytes]
+) -> None:
+    weights = model_files["model.safetensors"]
+    networks = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+    hub.files = {"model_index.json": b"{}", "v1-5-pruned.safetensors": weights, "v1.ckpt": b""}
+    for network in networks:
+        hub.files[f"{network.partition('/')[0]}/config.json"] = b"{}"
+        for variant in ("", ".fp16", ".non_ema"):
+            hub.files[f"{network}{variant}.safetensors"] = weights
+            hub.files[f"{network}{variant}.bin"] = b"\x80\x02"
+    needed = {f"{network}.fp16.safetensors" for network in networks} | {
+        *("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json")
+    }
+    got = pull()
+    assert set(got["files"]) == needed
+    assert got["path"] == got["folder"]
+    here = Path(got["folder"])
+    assert {p.relative_to(here).as_posix() for p in here.rglob("*") if p.is_file()} == needed
+    card = json.loads((tmp_path / "models" / "tiny" / "card.json").read_text())
+    assert (card["kind"], card["family"]) == ("picture", "diffusion")
+
+    # Another store finds it in the cache, without the hub.
+    _rename_store(tmp_path)
+    offline = pull(HF_HUB_OFFLINE="1")
+    assert (offline["files"], offline["plan"]) == (got["files"], 0)
+
+    # What is there in part only is not taken for a model.
+    (here / "vae" / "config.json").unlink()
+    (tmp_path / "models" / "tiny" / "card.json").unlink()
+    assert "HF_HUB_OFFLINE is set" in pull(HF_HUB_OFFLINE="1")["message"]
+
+
+def test_a_single_checkpoint_of_a_pipeline(pull: Pull, hub: Hub) -> None:
+    hub.files["model_index.json"] = b"{}"
+    hub.files["v1-5.safetensors"] = save(
+        {"model.diffusion_model.out.0.weight": np.zeros(2, dtype=np.float32)}
+    )
+    got = pull(f"{SOURCE}:v1-5.safetensors")
+    assert (got["name"], list(got["files"])) == ("v1-5", ["v1-5.safetensors"])
+    assert got["path"].endswith("/v1-5.safetensors")
 
 
 @pytest.mark.parametrize(

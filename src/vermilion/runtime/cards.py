@@ -69,7 +69,8 @@ class Card:
 
     Attributes:
         name: how it is called in the store.
-        kind: what it makes: "text", "speech", "embedding".
+        kind: what it makes: "text", "speech", "picture", "embedding"; or "adapter", what changes
+            another model.
         family: name of its engine in the plug-in group `vermilion.engines`.
         source: where it comes from: `pypi:NAME==VERSION`, `hf:OWNER/NAME[@REVISION][:FILE]`,
             the path of a folder or file, or TRAINED_HERE.
@@ -123,10 +124,17 @@ class Card:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def entry(self, folder: Path) -> Path:
-        """What an engine opens: the one GGUF or ONNX file, else the folder with config.json."""
+        """What an engine opens: the one file with all there is, else the folder of the model.
+
+        That is the one with model_index.json, or else with config.json.
+        """
         single = [name for name in self.files if name.endswith((".gguf", ".onnx"))]
+        if len(self.files) == 1:
+            single = list(self.files)
         if len(single) == 1:
             return folder / single[0]
+        if "model_index.json" in self.files:
+            return folder
         configs = [name for name in self.files if PurePosixPath(name).name == "config.json"]
         return (folder / min(configs, key=len, default="")).parent
 

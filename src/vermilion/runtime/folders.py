@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vermilion.errors import InputError, ModelError, NotFoundError
 from vermilion.runtime.cards import Card
+from vermilion.runtime.pipelines import INDEX, family_of_tensors, select_pipeline
 from vermilion.runtime.sources import Fetched, Plan, Progress, facts_of
 from vermilion.runtime.weights import PICKLES, POOLING, check_file, select, unsafe
 
@@ -32,6 +33,11 @@ def fetch(card: Card, incoming: Path, progress: Progress) -> Fetched:
 
 def _files(path: Path) -> tuple[Path, tuple[str, ...]]:
     """The folder and the names in it that make up the model at a path."""
+    if (path / INDEX).is_file():
+        # One folder deep: what lies further down is no part of a pipeline.
+        found = (file for file in (*path.glob("*"), *path.glob("*/*")) if file.is_file())
+        every = [file.relative_to(path).as_posix() for file in found]
+        return path, select_pipeline(every, str(path), half=False)
     if path.is_dir():
         names = [found.name for found in path.iterdir() if found.is_file()]
         if (path / POOLING).is_file():
@@ -42,8 +48,10 @@ def _files(path: Path) -> tuple[Path, tuple[str, ...]]:
     if path.suffix in PICKLES:
         raise unsafe(str(path))
     if path.suffix == ".safetensors":
-        raise InputError(f"{path} is only a part of a model; name the folder that it lies in")
-    if path.suffix != ".gguf":
+        check_file(path, "copy it there again")
+        if not any(family_of_tensors(path)):
+            raise InputError(f"{path} is only a part of a model; name the folder that it lies in")
+    elif path.suffix != ".gguf":
         check_file(path, "name a folder with a model")
         raise ModelError(f"{path} is not a model; name a folder with safetensors, or a .gguf file")
     return path.parent, (path.name,)

@@ -30,8 +30,9 @@ from huggingface_hub.utils.tqdm import tqdm
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from vermilion.disk import require_space
-from vermilion.errors import FetchError, InputError, NotFoundError
+from vermilion.errors import FetchError, InputError, ModelError, NotFoundError
 from vermilion.runtime.cards import Card, FileFacts
+from vermilion.runtime.pipelines import INDEX, is_pipeline, select_pipeline
 from vermilion.runtime.sources import Fetched, Plan, Progress, facts_of
 from vermilion.runtime.weights import select, stays_inside
 
@@ -166,22 +167,33 @@ def _ask(card: Card, place: _Place) -> _Remote:
 
 def _cached(card: Card, place: _Place) -> tuple[Path, tuple[str, ...]] | None:
     """The model in the hub's cache, if all of it is there."""
-    probe = next(iter(card.files), place.file or "config.json")
-    found = try_to_load_from_cache(place.repo, probe, revision=place.revision)
-    if not isinstance(found, str):
+    named = next(iter(card.files), place.file)
+    for probe in (named,) if named else ("config.json", INDEX):
+        found = try_to_load_from_cache(place.repo, probe, revision=place.revision)
+        if isinstance(found, str):
+            break
+    else:
         return None
     folder = Path(found).parents[probe.count("/")]
     every = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    names = tuple(_chosen(card, place, every))
+    try:
+        names = tuple(_chosen(card, place, every))
+    except ModelError:  # a fetch that broke off left a part of it
+        return None
     return (folder, names) if every.issuperset(names) else None
 
 
 def _chosen(card: Card, place: _Place, every: Iterable[str]) -> Iterable[str]:
-    """Which of a repository's files are the model; folders in it hold other formats of it."""
+    """Which of a repository's files are the model; folders in it hold other formats of it,
+    unless it is a pipeline, whose networks have a folder each.
+    """
     if card.files:
         return card.files
     if place.file:
         return (place.file,)
+    every = set(every)
+    if is_pipeline(every):
+        return select_pipeline(every, card.source, half=True)
     return select((name for name in every if "/" not in name), card.source)
 
 

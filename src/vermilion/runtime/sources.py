@@ -18,6 +18,7 @@ from typing import Protocol, cast
 
 from vermilion.errors import InputError
 from vermilion.runtime.cards import Card, FileFacts
+from vermilion.runtime.pipelines import family_of_tensors, is_pipeline
 from vermilion.runtime.weights import PICKLES, WEIGHTS, sha256_of
 
 Progress = Callable[[str, int, int | None], None]
@@ -144,7 +145,8 @@ def ad_hoc(text: str) -> Card:
     else:
         path = Path(text).expanduser().resolve()
         source, last = str(path), path.name
-    plain = re.sub(r"[^a-z0-9._-]+", "-", last.lower().removesuffix(".gguf")).strip("._-")[:64]
+    plain = re.sub(r"[^a-z0-9._-]+", "-", re.sub(r"\.(gguf|safetensors)$", "", last.lower()))
+    plain = plain.strip("._-")[:64]
     return Card(name=plain or "model", kind="text", family="lm", source=source)
 
 
@@ -154,9 +156,22 @@ def with_family(card: Card, folder: Path) -> Card:
     Args:
         card: with the names of its files.
         folder: what they are relative to.
+
+    Raises:
+        InputError: it is one file of tensors, which are only a part of a model.
     """
-    config = card.entry(folder) / "config.json"
-    if card.family != "lm" or not config.is_file():
+    entry = card.entry(folder)
+    if card.family != "lm":
+        return card
+    if is_pipeline(card.files):
+        return replace(card, kind="picture", family="diffusion")
+    if entry.suffix == ".safetensors":
+        kind, family = family_of_tensors(entry)
+        if not family:
+            raise InputError(f"{card.source} is only a part of a model; name the whole")
+        return replace(card, kind=kind, family=family)
+    config = entry / "config.json"
+    if not config.is_file():
         return card
     try:
         kind = json.loads(config.read_bytes()).get("model_type")

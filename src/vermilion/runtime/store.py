@@ -83,10 +83,10 @@ class Store:
         the path once keeps the hashes.
 
         Args:
-            name_or_path: a model's name, or the path of a folder or of a .gguf file.
+            name_or_path: a model's name, or the path of a folder or of one file that is all of it.
 
         Returns:
-            Its card, and the one GGUF or ONNX file, or else the folder that holds config.json.
+            Its card, and the one file that is all of it, or else its folder; see `Card.entry`.
 
         Raises:
             NotFoundError: it is not here; the message has the command that pulls it.

@@ -28,8 +28,8 @@ _ALLOWED = re.compile(
     r"|epl-.*|eupl-.*|fal-1\.3|gfdl-.*|gpl-.*|hpnd|isc|lal-1\.3|lgpl-.*|lppl-.*|mit(-0)?|mpl-.*"
     r"|ms-(pl|rl)|mulanpsl-.*|ncsa|odbl-1\.0|odc-by-1\.0|ofl-1\.1|pddl-1\.0|postgresql|psf-2\.0"
     r"|python-2\.0|unicode-.*|unlicense|upl-1\.0|vim|w3c|wtfpl|x11|zlib|zpl-2\.1"
-    r"|licenseref-public-domain|public-domain|(bigscience-|creativeml-|bigcode-)?open(rail|rail-m)"
-    r"|(bigscience-|creativeml-|bigcode-)?openrail(\+\+|-m|-s)?"
+    r"|licenseref-public-domain|public-domain"
+    r"|(licenseref-)?(bigscience-|creativeml-|bigcode-)?openrail(\+\+|-m|-s)?"
 )
 _TOKEN = re.compile(r"\s*([()]|[A-Za-z0-9.+-]+(?::[A-Za-z0-9.+-]+)?)")
 _LONGEST = 1000  # characters of an expression
