@@ -1,0 +1,421 @@
+"""The parts of a UNet and of an autoencoder, under the names that diffusers gives their weights.
+
+N items, C channels, H W height and width, T = H W places, S tokens of the context, D features of
+such a token, E features of the embedding of time, F features within.
+
+Feature maps lie in memory with the channels last, so that a map of (N, C, H, W) is read as the
+tokens (N, T, C) without a copy, and so that convolutions need no rearranging.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vermilion.nn.attention import attention
+from vermilion.nn.dropout import dropout
+from vermilion.nn.linear import Conv2d, Linear
+from vermilion.nn.norm import LayerNorm
+
+
+def time_encoding(
+    t: Tensor, size: int, *, flip_sin_to_cos: bool = True, freq_shift: int = 0
+) -> Tensor:
+    """Sines and cosines of a time (Ho et al. 2020, app. B): (N,) → (N, size), float32.
+
+        (cos(w_i t) .. , sin(w_i t) ..),  w_i = 10000^(-i / (size/2 - freq_shift))
+
+    Args:
+        t: any numbers, whole or not.
+        size: even.
+        flip_sin_to_cos: whether the cosines stand first.
+        freq_shift: see above.
+    """
+    half = size // 2
+    steps = torch.arange(half, dtype=torch.float32, device=t.device)  # (size/2,)
+    phase = t.float()[:, None] * torch.exp(-math.log(10000) * steps / (half - freq_shift))
+    waves = (phase.cos(), phase.sin()) if flip_sin_to_cos else (phase.sin(), phase.cos())
+    return torch.cat(waves, dim=-1)  # (N, size)
+
+
+def to_tokens(x: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, T, C); no copy where the channels lie last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def to_map(x: Tensor, height: int, width: int) -> Tensor:
+    """(N, T, C) → (N, C, H, W), a view whose channels lie last."""
+    return x.reshape(len(x), height, width, -1).permute(0, 3, 1, 2)
+
+
+class TimestepEmbedding(nn.Module):
+    """Two products with a SiLU between: what the network makes of a time or another vector.
+
+    Args:
+        size: features that come in.
+        features: E.
+    """
+
+    def __init__(self, size: int, features: int) -> None:
+        super().__init__()
+        self.linear_1 = Linear(size, features)
+        self.linear_2 = Linear(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, size) → (N, E)."""
+        y: Tensor = self.linear_2(F.silu(self.linear_1(x)))  # (N, E)
+        return y
+
+
+class ResnetBlock2D(nn.Module):
+    """Residual block (He et al. 2016) that knows the time (Ho et al. 2020, app. B).
+
+        x + conv(silu(norm(conv(silu(norm(x))) + W e)))          "default"
+        x + conv(silu((1 + s) norm(conv(silu(norm(x)))) + b))    "scale_shift"; s, b = W e
+
+    The second is Dhariwal & Nichol 2021, sec. 3.
+
+    Args:
+        channels: C that come in.
+        out_channels: that go out; where they differ x passes through a convolution of size 1.
+        groups: of the normalisations.
+        eps: of the normalisations.
+        time_features: E; None: there is no time, as in an autoencoder.
+        scale_shift: whether time also scales.
+        dropped: probability that a feature is dropped in training.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        *,
+        groups: int,
+        eps: float,
+        time_features: int | None = None,
+        scale_shift: bool = False,
+        dropped: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.scale_shift, self.dropped = scale_shift, dropped
+        self.norm1 = nn.GroupNorm(groups, channels, eps)
+        self.conv1 = Conv2d(channels, out_channels, 3, padding=1)
+        if time_features is not None:
+            self.time_emb_proj = Linear(time_features, (1 + scale_shift) * out_channels)
+        self.norm2 = nn.GroupNorm(groups, out_channels, eps)
+        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = (
+            Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
+        )
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) → (N, out_channels, H, W).
+
+        Args:
+            x: the features.
+            embedding: of time, after the SiLU that all blocks begin with, (N, E).
+        """
+        h = self.conv1(F.silu(self.norm1(x)))  # (N, C, H, W)
+        if embedding is None:
+            h = self.norm2(h)
+        elif self.scale_shift:
+            told = self.time_emb_proj(embedding)[:, :, None, None]  # (N, 2C, 1, 1)
+            scale, shift = told.chunk(2, dim=1)
+            h = torch.addcmul(shift, self.norm2(h), 1 + scale)  # (N, C, H, W)
+        else:
+            h = self.norm2(h + self.time_emb_proj(embedding)[:, :, None, None])
+        h = F.silu(h)  # (N, C, H, W)
+        if self.training and self.dropped > 0:  # on tokens, whose memory is in one piece
+            tokens = dropout(to_tokens(h), self.dropped, training=True)  # (N, T, C)
+            h = to_map(tokens, *h.shape[2:])
+        y: Tensor = self.conv_shortcut(x) + self.conv2(h)  # (N, C, H, W)
+        return y
+
+
+class Attention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017, sec. 3.2.2) with a projection for each of q, k, v.
+
+    `nn.attention.MultiHeadAttention` joins them; here they stay apart because published LoRA files
+    change each by itself.
+
+    Args:
+        size: C.
+        heads: how many.
+        head_dim: size of a head.
+        context_size: D; None: it attends to itself.
+        bias: whether the projections to q, k, v have one.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        heads: int,
+        head_dim: int,
+        *,
+        context_size: int | None = None,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.heads, self.inner = heads, heads * head_dim
+        seen = size if context_size is None else context_size
+        self.to_q = Linear(size, self.inner, bias=bias)
+        self.to_k = Linear(seen, self.inner, bias=bias)
+        self.to_v = Linear(seen, self.inner, bias=bias)
+        self.to_out = nn.ModuleList((Linear(self.inner, size),))
+
+    def attend(self, x: Tensor, context: Tensor) -> Tensor:
+        """From x (N, T, C) to the context (N, S, D), giving (N, T, C)."""
+        q, k, v = (
+            part.view(len(part), -1, self.heads, self.inner // self.heads).transpose(1, 2)
+            for part in (self.to_q(x), self.to_k(context), self.to_v(context))
+        )  # (N, heads, T, C/heads), (N, heads, S, C/heads) twice
+        seen = attention(q, k, v).transpose(1, 2).flatten(2)  # (N, T, C)
+        y: Tensor = self.to_out[0](seen)  # (N, T, C)
+        return y
+
+
+class SpatialAttention(Attention):
+    """Attention of the places of a map to one another, added to the map.
+
+    Args:
+        channels: C.
+        head_dim: size of a head.
+        groups: of the normalisation before; None: there is none.
+        eps: of the normalisation.
+    """
+
+    def __init__(self, channels: int, head_dim: int, *, groups: int | None, eps: float) -> None:
+        super().__init__(channels, channels // head_dim, head_dim, bias=True)
+        self.group_norm = nn.Identity() if groups is None else nn.GroupNorm(groups, channels, eps)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W); the context is not looked at."""
+        tokens = to_tokens(self.group_norm(x))  # (N, T, C)
+        return x + to_map(self.attend(tokens, tokens), *x.shape[2:])  # (N, C, H, W)
+
+
+class GEGLU(nn.Module):
+    """A projection whose second half gates the first (Shazeer 2020, eq. 6): a * gelu(b)."""
+
+    def __init__(self, size: int, inner: int) -> None:
+        super().__init__()
+        self.proj = Linear(size, 2 * inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, C) → (N, T, F)."""
+        value, gate = self.proj(x).chunk(2, dim=-1)  # (N, T, F) each
+        y: Tensor = value * F.gelu(gate)  # (N, T, F)
+        return y
+
+
+class FeedForward(nn.Module):
+    """GEGLU to four times the features and back, for each token by itself."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        # Between them diffusers has a dropout that a UNet never uses.
+        self.net = nn.ModuleList((GEGLU(size, 4 * size), nn.Identity(), Linear(4 * size, size)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, C) → (N, T, C)."""
+        y: Tensor = self.net[2](self.net[0](x))
+        return y
+
+
+class BasicTransformerBlock(nn.Module):
+    """Places look at one another, then at the context, then each is thought over.
+
+    Args:
+        size: C.
+        heads: of both attentions.
+        context_size: D.
+    """
+
+    def __init__(self, size: int, heads: int, context_size: int) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(size)
+        self.attn1 = Attention(size, heads, size // heads)
+        self.norm2 = LayerNorm(size)
+        self.attn2 = Attention(size, heads, size // heads, context_size=context_size)
+        self.norm3 = LayerNorm(size)
+        self.ff = FeedForward(size)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """Of x, (N, T, C), and the context, (N, S, D): (N, T, C)."""
+        normed = self.norm1(x)  # (N, T, C)
+        x = x + self.attn1.attend(normed, normed)
+        x = x + self.attn2.attend(self.norm2(x), context)
+        y: Tensor = x + self.ff(self.norm3(x))
+        return y
+
+
+class Transformer2DModel(nn.Module):
+    """Transformer blocks over the places of a map (Rombach et al. 2022, sec. 3.3), added to it.
+
+    Args:
+        channels: C.
+        heads: of its attentions.
+        context_size: D.
+        layers: how many blocks.
+        groups: of the normalisation before.
+        linear: whether a Linear layer leads in and out, instead of a convolution of size 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        context_size: int,
+        *,
+        layers: int = 1,
+        groups: int,
+        linear: bool = False,
+    ) -> None:
+        super().__init__()
+        self.linear = linear
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = Linear(channels, channels) if linear else Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList(
+            BasicTransformerBlock(channels, heads, context_size) for _ in range(layers)
+        )
+        self.proj_out = Linear(channels, channels) if linear else Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """Of x, (N, C, H, W), and the context, (N, S, D): (N, C, H, W)."""
+        size = x.shape[2:]
+        h = self.norm(x)  # (N, C, H, W)
+        tokens = self.proj_in(to_tokens(h)) if self.linear else to_tokens(self.proj_in(h))
+        for block in self.transformer_blocks:
+            tokens = block(tokens, context)  # (N, T, C)
+        if self.linear:
+            return x + to_map(self.proj_out(tokens), *size)  # (N, C, H, W)
+        y: Tensor = x + self.proj_out(to_map(tokens, *size))  # (N, C, H, W)
+        return y
+
+
+class Downsample2D(nn.Module):
+    """A convolution that halves height and width.
+
+    Args:
+        channels: C.
+        padding: 1; or 0, a row and a column at the end alone.
+    """
+
+    def __init__(self, channels: int, padding: int = 1) -> None:
+        super().__init__()
+        self.padding = padding
+        self.conv = Conv2d(channels, channels, 3, stride=2, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H/2, W/2)."""
+        y: Tensor = self.conv(x if self.padding else F.pad(x, (0, 1, 0, 1)))
+        return y
+
+
+class Upsample2D(nn.Module):
+    """Each place becomes four, and a convolution smooths them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """(N, C, H, W) → (N, C, 2H, 2W), or of another height and width that are given."""
+        wanted = [2 * side for side in x.shape[2:]] if size is None else list(size)
+        y: Tensor = self.conv(F.interpolate(x, size=wanted, mode="nearest"))
+        return y
+
+
+class DownBlock(nn.Module):
+    """A level on the way down: residual blocks, each with attention after it or none with.
+
+    Args:
+        resnets: the residual blocks.
+        attentions: as many, or none.
+        downsample: what halves the map at the end, if anything does.
+    """
+
+    def __init__(
+        self,
+        resnets: Sequence[ResnetBlock2D],
+        attentions: Sequence[nn.Module] = (),
+        downsample: Downsample2D | None = None,
+    ) -> None:
+        super().__init__()
+        self.resnets, self.attentions = nn.ModuleList(resnets), nn.ModuleList(attentions)
+        self.downsamplers = nn.ModuleList([] if downsample is None else [downsample])
+
+    def forward(
+        self, x: Tensor, embedding: Tensor | None = None, context: Tensor | None = None
+    ) -> list[Tensor]:
+        """(N, C, H, W) → what each of its parts gave, the last of which goes on."""
+        made: list[Tensor] = []
+        for number, resnet in enumerate(self.resnets):
+            x = resnet(x, embedding)  # (N, C, H, W)
+            x = self.attentions[number](x, context) if self.attentions else x
+            made.append(x)
+        made += [downsample(x) for downsample in self.downsamplers]  # (N, C, H/2, W/2)
+        return made
+
+
+class MidBlock(nn.Module):
+    """The middle: residual blocks, with attention between them."""
+
+    def __init__(
+        self, resnets: Sequence[ResnetBlock2D], attentions: Sequence[nn.Module] = ()
+    ) -> None:
+        super().__init__()
+        self.resnets, self.attentions = nn.ModuleList(resnets), nn.ModuleList(attentions)
+
+    def forward(
+        self, x: Tensor, embedding: Tensor | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W)."""
+        for number, resnet in enumerate(self.resnets):
+            if number > 0 and self.attentions:
+                x = self.attentions[number - 1](x, context)  # (N, C, H, W)
+            x = resnet(x, embedding)  # (N, C, H, W)
+        return x
+
+
+class UpBlock(nn.Module):
+    """A level on the way up: each residual block is also given what the way down made there."""
+
+    def __init__(
+        self,
+        resnets: Sequence[ResnetBlock2D],
+        attentions: Sequence[nn.Module] = (),
+        upsample: Upsample2D | None = None,
+    ) -> None:
+        super().__init__()
+        self.resnets, self.attentions = nn.ModuleList(resnets), nn.ModuleList(attentions)
+        self.upsamplers = nn.ModuleList([] if upsample is None else [upsample])
+
+    def forward(
+        self,
+        x: Tensor,
+        embedding: Tensor | None = None,
+        context: Tensor | None = None,
+        skips: list[Tensor] | None = None,
+    ) -> Tensor:
+        """(N, C, H, W) → (N, C, 2H, 2W), or where it does not double, (N, C, H, W).
+
+        Args:
+            x: the features.
+            embedding: of time, (N, E).
+            context: (N, S, D).
+            skips: what the way down made; its own part is taken from the end. An autoencoder
+                has none.
+        """
+        for number, resnet in enumerate(self.resnets):
+            if skips is not None:
+                x = torch.cat((x, skips.pop()), dim=1)  # (N, C + C_skip, H, W)
+            x = resnet(x, embedding)  # (N, C, H, W)
+            x = self.attentions[number](x, context) if self.attentions else x
+        for upsample in self.upsamplers:
+            x = upsample(x, skips[-1].shape[2:] if skips else None)  # (N, C, 2H, 2W)
+        return x
