@@ -27,14 +27,15 @@ from vermilion.models.diffusion.blocks import (
     Downsample2D,
     MidBlock,
     ResnetBlock2D,
-    SpatialAttention,
     TimestepEmbedding,
-    Transformer2DModel,
     UpBlock,
     Upsample2D,
+    clear,
+    draw_weights,
     time_encoding,
 )
 from vermilion.models.diffusion.config import UNET_2D, UNetConfig
+from vermilion.models.diffusion.transformer import SpatialAttention, Transformer2DModel
 from vermilion.nn.linear import Conv2d, Embedding, Linear
 
 
@@ -124,6 +125,11 @@ class UNet(nn.Module):
         if told != (labels is not None):
             wrong = "is told a class; give it one" if told else "knows no classes; give it none"
             raise InputError(f"labels: this network {wrong}")
+
+    def init_weights(self, seed: int) -> None:
+        """Draw the first weights; see `blocks.draw_weights`. At first it predicts 0."""
+        draw_weights(self, seed)
+        clear(self.conv_out)
 
     @property
     def device(self) -> torch.device:
