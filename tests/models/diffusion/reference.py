@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel, UNet2DModel
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from torch import Tensor
 
 from tests.tiny import draw_weights
-from vermilion.models.diffusion.config import UNetConfig
+from vermilion.models.diffusion.config import UNetConfig, VAEConfig
 from vermilion.models.diffusion.net import UNet
+from vermilion.models.diffusion.vae import AutoencoderKL as OurAutoencoderKL
 
 SMALL: dict[str, Any] = {"block_out_channels": (16, 32), "norm_num_groups": 8, "sample_size": 8}
 TEXT: dict[str, Any] = {
@@ -52,3 +53,28 @@ def distance(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference, in units of the largest number."""
     assert ours.shape == theirs.shape
     return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+VAE: dict[str, Any] = {
+    "block_out_channels": (8, 16, 16),
+    "down_block_types": 3 * ("DownEncoderBlock2D",),
+    "up_block_types": 3 * ("UpDecoderBlock2D",),
+    "norm_num_groups": 4,
+    "sample_size": 32,
+    "latent_channels": 4,
+}
+
+
+def their_vae(seed: int = 0, **fields: Any) -> AutoencoderKL:
+    """An autoencoder of diffusers in evaluation mode, whose every weight matters."""
+    net = AutoencoderKL(**{**VAE, **fields}).eval()
+    draw_weights(net, seed)
+    return net
+
+
+def our_vae(theirs: AutoencoderKL) -> OurAutoencoderKL:
+    """Ours, by their config and with their weights."""
+    config = {"_class_name": "AutoencoderKL", **theirs.config}
+    net = OurAutoencoderKL(VAEConfig.from_diffusers(config)).eval()
+    net.load_state_dict(theirs.state_dict())
+    return net

@@ -22,8 +22,9 @@ from vermilion.models.diffusion.transformer import (
     to_map,
     to_tokens,
 )
+from vermilion.nn.convolution import Conv2d
 from vermilion.nn.dropout import dropout
-from vermilion.nn.linear import Conv2d, Linear
+from vermilion.nn.linear import Linear
 from vermilion.nn.norm import LayerNorm
 
 
@@ -45,6 +46,11 @@ def time_encoding(
     phase = t.float()[:, None] * torch.exp(-math.log(10000) * steps / (half - freq_shift))
     waves = (phase.cos(), phase.sin()) if flip_sin_to_cos else (phase.sin(), phase.cos())
     return torch.cat(waves, dim=-1)  # (N, size)
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU of what nobody else holds: where no gradients are wanted it takes no new memory."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class TimestepEmbedding(nn.Module):
@@ -114,7 +120,7 @@ class ResnetBlock2D(nn.Module):
             x: the features.
             embedding: of time, after the SiLU that all blocks begin with, (N, E).
         """
-        h = self.conv1(F.silu(self.norm1(x)))  # (N, C, H, W)
+        h = self.conv1(silu(self.norm1(x)))  # (N, C, H, W)
         if embedding is None:
             h = self.norm2(h)
         elif self.scale_shift:
@@ -122,12 +128,12 @@ class ResnetBlock2D(nn.Module):
             scale, shift = told.chunk(2, dim=1)
             h = torch.addcmul(shift, self.norm2(h), 1 + scale)  # (N, C, H, W)
         else:
-            h = self.norm2(h + self.time_emb_proj(embedding)[:, :, None, None])
-        h = F.silu(h)  # (N, C, H, W)
+            h = self.norm2(h.add_(self.time_emb_proj(embedding)[:, :, None, None]))
+        h = silu(h)  # (N, C, H, W)
         if self.training and self.dropped > 0:  # on tokens, whose memory is in one piece
             tokens = dropout(to_tokens(h), self.dropped, training=True)  # (N, T, C)
             h = to_map(tokens, *h.shape[2:])
-        y: Tensor = self.conv_shortcut(x) + self.conv2(h)  # (N, C, H, W)
+        y: Tensor = self.conv2(h).add_(self.conv_shortcut(x))  # (N, C, H, W)
         return y
 
 
@@ -159,8 +165,10 @@ class Upsample2D(nn.Module):
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """(N, C, H, W) → (N, C, 2H, 2W), or of another height and width that are given."""
-        wanted = [2 * side for side in x.shape[2:]] if size is None else list(size)
-        y: Tensor = self.conv(F.interpolate(x, size=wanted, mode="nearest"))
+        if size is None or list(size) == [2 * side for side in x.shape[2:]]:
+            y: Tensor = self.conv(x, scale=2)
+        else:
+            y = self.conv(F.interpolate(x, size=list(size), mode="nearest"))
         return y
 
 

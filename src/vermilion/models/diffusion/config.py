@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from reprlib import repr as shortened
 from typing import Any, Literal, Self
+
+from vermilion.models.diffusion.fields import (
+    check_choice,
+    check_dropout,
+    check_sizes,
+    known_fields,
+    written_fields,
+)
 
 Sizes = int | tuple[int, ...]
 """One for all levels of a UNet, or one for each."""
@@ -144,33 +151,35 @@ class UNetConfig:
     add_attention: bool = True
 
     def __post_init__(self) -> None:
-        _choice("architecture", self.architecture, (UNET_2D, UNET_CONDITION))
+        check_choice("architecture", self.architecture, (UNET_2D, UNET_CONDITION))
         levels = len(self.block_out_channels)
         for name in ("in_channels", "out_channels", "block_out_channels", "layers_per_block"):
-            _check_sizes(name, getattr(self, name))
+            check_sizes(name, getattr(self, name))
         for name in ("norm_num_groups", "transformer_layers_per_block"):
-            _check_sizes(name, getattr(self, name))
+            check_sizes(name, getattr(self, name))
         for name in ("sample_size", "cross_attention_dim", "attention_head_dim"):
             if getattr(self, name) is not None:
-                _check_sizes(name, getattr(self, name))
+                check_sizes(name, getattr(self, name))
         for name in ("num_class_embeds", "time_embedding_dim", "attn_norm_num_groups"):
             if getattr(self, name) is not None:
-                _check_sizes(name, getattr(self, name))
+                check_sizes(name, getattr(self, name))
         for name in ("down_block_types", "up_block_types"):
             known = DOWN_BLOCKS if name.startswith("down") else UP_BLOCKS
             for block in getattr(self, name):
-                _choice(name, block, known)
+                check_choice(name, block, known)
             if len(getattr(self, name)) != levels:
                 raise ValueError(f"{name}: must be as many as block_out_channels, {levels}")
         for name in _OF_CONDITION.keys() | {"layers_per_block", "attention_head_dim"}:
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != levels:
                 raise ValueError(f"{name}: must be as many as block_out_channels, {levels}")
-        _choice("mid_block_type", self.mid_block_type, MID_BLOCKS)
-        _choice("downsample_padding", self.downsample_padding, (0, 1))
-        _choice("resnet_time_scale_shift", self.resnet_time_scale_shift, ("default", "scale_shift"))
-        _choice("class_embed_type", self.class_embed_type, CLASS_EMBEDDINGS)
-        _check_dropout(self.dropout)
+        check_choice("mid_block_type", self.mid_block_type, MID_BLOCKS)
+        check_choice("downsample_padding", self.downsample_padding, (0, 1))
+        check_choice(
+            "resnet_time_scale_shift", self.resnet_time_scale_shift, ("default", "scale_shift")
+        )
+        check_choice("class_embed_type", self.class_embed_type, CLASS_EMBEDDINGS)
+        check_dropout(self.dropout)
         self._check_class()
         self._check_groups()
 
@@ -233,64 +242,110 @@ class UNetConfig:
             ValueError: a field that is not supported or cannot be used; it names it.
         """
         architecture: Any = config.get("_class_name")
-        _choice("_class_name", architecture, (UNET_2D, UNET_CONDITION))
+        check_choice("_class_name", architecture, (UNET_2D, UNET_CONDITION))
         two = architecture == UNET_2D
         defaults = _DEFAULTS_2D if two else {}
         unknown = _OF_CONDITION if two else _OF_2D
         known = {field.name for field in fields(cls)} - unknown.keys() - {"architecture"}
-        return cls(**{**defaults, **_known(config, known, _UNET_ONLY)}, architecture=architecture)
+        return cls(
+            **{**defaults, **known_fields(config, known, _UNET_ONLY)}, architecture=architecture
+        )
 
     def to_diffusers(self) -> dict[str, Any]:
         """The config.json that diffusers opens."""
         unknown = _OF_CONDITION if self.architecture == UNET_2D else _OF_2D
-        return {"act_fn": "silu", **_written(self, self.architecture, unknown.keys())}
+        return {"act_fn": "silu", **written_fields(self, self.architecture, unknown.keys())}
 
 
 _EACH_LEVEL = ("layers_per_block", "attention_head_dim")
 
 
-def _known(
-    config: Mapping[str, Any], known: set[str], only: Mapping[str, tuple[Any, ...]]
-) -> dict[str, Any]:
-    """The known fields of a config.json, lists as tuples; others have to change nothing."""
-    kept = {}
-    for name, value in config.items():
-        if name in known:
-            kept[name] = tuple(value) if isinstance(value, list) else value
-        elif name in only:
-            all_same = isinstance(value, list) and all(part in only[name] for part in value)
-            if not all_same and value not in only[name]:
+# What an autoencoder's config may also say.
+_VAE_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "act_fn": ("silu", "swish"),
+    "latents_mean": (None,),
+    "latents_std": (None,),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VAEConfig:
+    """What an autoencoder is made of, in the words of diffusers' AutoencoderKL.
+
+    Attributes:
+        in_channels: of a picture that is encoded.
+        out_channels: of a picture that is decoded.
+        down_block_types: "DownEncoderBlock2D" for each level.
+        up_block_types: "UpDecoderBlock2D" for each level.
+        block_out_channels: channels of each level, the finest first; each level but the last
+            halves the picture.
+        layers_per_block: residual blocks a level of the encoder; the decoder has one more.
+        latent_channels: of a latent.
+        norm_num_groups: groups of channels that are normalised together.
+        sample_size: height and width of a picture that it was trained on; of a tile, too.
+        scaling_factor: what latents are multiplied by, so that their variance is about 1.
+        shift_factor: what is subtracted from them before; None: nothing.
+        force_upcast: kept for diffusers: the published weights overflow in float16.
+        use_quant_conv: whether a convolution of size 1 ends the encoder.
+        use_post_quant_conv: whether one begins the decoder.
+        mid_block_add_attention: whether the middles have attention.
+
+    Raises:
+        ValueError: values that there are not or that do not fit together; it names the field.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",)
+    up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",)
+    block_out_channels: tuple[int, ...] = (64,)
+    layers_per_block: int = 1
+    latent_channels: int = 4
+    norm_num_groups: int = 32
+    sample_size: int = 32
+    scaling_factor: float = 0.18215
+    shift_factor: float | None = None
+    force_upcast: bool = True
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+    mid_block_add_attention: bool = True
+
+    def __post_init__(self) -> None:
+        levels = len(self.block_out_channels)
+        for name in ("in_channels", "out_channels", "block_out_channels", "layers_per_block"):
+            check_sizes(name, getattr(self, name))
+        for name in ("latent_channels", "norm_num_groups", "sample_size"):
+            check_sizes(name, getattr(self, name))
+        known = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
+        for name, block in known.items():
+            for found in getattr(self, name):
+                check_choice(name, found, (block,))
+            if len(getattr(self, name)) != levels:
+                raise ValueError(f"{name}: must be as many as block_out_channels, {levels}")
+        if not isinstance(self.scaling_factor, int | float) or not 0 < self.scaling_factor < 1e6:
+            raise ValueError("scaling_factor: must be a number above 0")
+        for channels in self.block_out_channels:
+            if channels % self.norm_num_groups:
                 raise ValueError(
-                    f"{name}: {shortened(value)} is not supported, only {only[name][0]!r} is"
+                    f"norm_num_groups: {channels} channels cannot be cut into"
+                    f" {self.norm_num_groups} groups; choose a divisor of all block_out_channels"
                 )
-        elif not name.startswith("_"):  # those say who wrote the file
-            raise ValueError(f"{name}: this field is not supported")
-    return kept
 
+    @property
+    def factor(self) -> int:
+        """How many pixels of a picture's side a latent's pixel stands for."""
+        return int(2 ** (len(self.block_out_channels) - 1))
 
-def _written(config: Any, class_name: str, left_out: Any) -> dict[str, Any]:
-    written: dict[str, Any] = {"_class_name": class_name}
-    for field in fields(config):
-        if field.name not in left_out and field.name != "architecture":
-            value = getattr(config, field.name)
-            written[field.name] = list(value) if isinstance(value, tuple) else value
-    return written
+    @classmethod
+    def from_diffusers(cls, config: Mapping[str, Any]) -> Self:
+        """The shape that a parsed config.json of diffusers describes.
 
+        Raises:
+            ValueError: a field that is not supported or cannot be used; it names it.
+        """
+        check_choice("_class_name", config.get("_class_name"), ("AutoencoderKL",))
+        return cls(**known_fields(config, {field.name for field in fields(cls)}, _VAE_ONLY))
 
-def _check_sizes(name: str, value: Any) -> None:
-    """Raise ValueError unless it is a whole number above 0, or some."""
-    values = value if isinstance(value, tuple) else (value,)
-    for size in values or (None,):
-        if type(size) is not int or not 0 < size < 2**24:
-            raise ValueError(f"{name}: must be a whole number above 0 (found {shortened(value)})")
-
-
-def _choice(name: str, value: Any, known: tuple[Any, ...]) -> None:
-    if value not in known:
-        words = ", ".join(map(str, known))
-        raise ValueError(f"{name}: {shortened(value)} is not supported; known are {words}")
-
-
-def _check_dropout(value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"dropout: must be from 0 to below 1 (found {shortened(value)})")
+    def to_diffusers(self) -> dict[str, Any]:
+        """The config.json that diffusers opens."""
+        return {"act_fn": "silu", **written_fields(self, "AutoencoderKL")}

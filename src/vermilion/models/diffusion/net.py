@@ -32,6 +32,7 @@ from vermilion.models.diffusion.blocks import (
     Upsample2D,
     clear,
     draw_weights,
+    silu,
     time_encoding,
 )
 from vermilion.models.diffusion.config import UNET_2D, UNetConfig
@@ -94,7 +95,7 @@ class UNet(nn.Module):
             x = self.mid_block(x, e, context)
         for up in self.up_blocks:
             x = up(x, e, context, kept)
-        x = self.conv_out(F.silu(self.conv_norm_out(x)))  # (N, out_channels, H, W)
+        x = self.conv_out(silu(self.conv_norm_out(x)))  # (N, out_channels, H, W)
         return x.contiguous()
 
     def embed(self, t: Tensor, labels: Tensor | None = None) -> Tensor:
