@@ -1,7 +1,8 @@
 """Convolutions of 3x3 by Winograd's algorithm on a CPU: winograd.c.
 
 They take the place of torch's where `winograd_fits` says so, with the same results but for
-rounding: they are 1 to 5 parts in a million of a result's size off, where torch's are up to 3. VERMILION_WINOGRAD=0 keeps torch's.
+rounding: they are 1 to 5 parts in a million of a result's size off, where torch's are
+up to 3. VERMILION_WINOGRAD=0 keeps torch's.
 
 N pictures, C channels, K channels of the result, H height, W width.
 """
@@ -138,13 +139,14 @@ def _convolve(
     outputs = weight.shape[1 if backward else 0]
     shape = _Conv(n, height * scale, width * scale, channels, outputs, scale, *strides, backward)
     threads = torch.get_num_threads()
-    y = x.new_empty(n, height * scale, width * scale, outputs)
+    size = (n, outputs, height * scale, width * scale)
+    y = torch.empty(size, memory_format=torch.channels_last)
     room = _room_of(found.winograd_room(byref(shape), threads))
     added = None if bias is None else _pointer(bias)
     found.winograd(
         byref(shape), _pointer(x), _pointer(weight), added, _pointer(y), _pointer(room), threads
     )
-    return y.permute(0, 3, 1, 2)
+    return y
 
 
 def _gradient(x: Tensor, dy: Tensor) -> Tensor:
