@@ -16,11 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vermilion.errors import ModelError, StorageError
+from vermilion.errors import ModelError, StorageError, UnsafeModelError
 
-WHOLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+STEM = "model"
+"""What transformers calls a model's weights, before the ending; diffusers has another word."""
 MAX_SHARD_BYTES = 5_000_000_000
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_HALF = "fp16"  # the variant that is published beside, or instead of, the full weights
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -66,19 +68,28 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 class TensorFiles:
     """The tensors in a folder's safetensors files, whole or in shards, read when asked for.
 
+    Where the full weights are missing, those of the variant fp16 are taken.
+
+    Args:
+        path: the folder, or a single file.
+        stem: what the files' names begin with.
+
     Attributes:
         names: of all tensors.
 
     Raises:
+        UnsafeModelError: there are only pickles.
         ModelError: there is no such file, or one is broken.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, path: Path, stem: str = STEM) -> None:
+        self.folder = path
         self._files: dict[Path, Any] = {}
-        self._where = {name: path for path in _files(folder) for name in self._open(path).keys()}  # noqa: SIM118
+        files = [path] if path.is_file() else _files(path, stem)
+        _refuse_pickles(path, files)
+        self._where = {name: file for file in files for name in self._open(file).keys()}  # noqa: SIM118
         if not self._where:
-            raise ModelError(f"{folder}: there is no *.safetensors file in this folder")
+            raise ModelError(f"{path}: there is no *.safetensors file in this folder")
         self.names = frozenset(self._where)
 
     def _open(self, path: Path) -> Any:
@@ -94,34 +105,56 @@ class TensorFiles:
         tensor: Tensor = self._open(self._where[name]).get_tensor(name)
         return tensor
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor, from its file's header."""
+        return tuple(self._open(self._where[name]).get_slice(name).get_shape())
+
     def count(self, spare: Callable[[str], bool] | None = None) -> int:
         """How many numbers the tensors hold, from the files' headers; not counting spare ones."""
-        counted = [name for name in self.names if spare is None or not spare(name)]
-        return sum(
-            prod(self._open(self._where[name]).get_slice(name).get_shape()) for name in counted
+        counted = (name for name in self.names if spare is None or not spare(name))
+        return sum(prod(self.shape(name)) for name in counted)
+
+
+def _files(folder: Path, stem: str) -> list[Path]:
+    """The files of one model; found in the order in which transformers and diffusers look."""
+    for variant in ("", f".{_HALF}"):
+        whole = folder / f"{stem}{variant}.safetensors"
+        if whole.exists():
+            return [whole]
+        index = folder / f"{stem}.safetensors.index{variant}.json"
+        if index.exists():
+            files = read_json(index).get("weight_map")
+            if not isinstance(files, dict) or not all(isinstance(f, str) for f in files.values()):
+                raise ModelError(f"{index}: weight_map: must say which file holds which tensor")
+            return sorted({folder / file for file in files.values()})
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _refuse_pickles(path: Path, files: Iterable[Path]) -> None:
+    """Raise UnsafeModelError where the weights are there as pickles only."""
+    found = [] if any(files) else sorted(f for f in path.glob("*") if f.suffix in _PICKLES)
+    found += [file for file in files if file.suffix in _PICKLES]
+    if found:
+        raise UnsafeModelError(
+            f"{found[0]} is a pickle, which may run code when it is opened; open the model once in"
+            " a throw-away environment that you trust and save it there as safetensors"
+            " (save_pretrained with safe_serialization=True)"
         )
 
 
-def _files(folder: Path) -> Iterable[Path]:
-    """The files of one model; found in the order in which transformers looks."""
-    if (folder / WHOLE).exists():
-        return [folder / WHOLE]
-    if not (folder / INDEX).exists():
-        return sorted(folder.glob("*.safetensors"))
-    index = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(index, dict) or not all(isinstance(f, str) for f in index.values()):
-        raise ModelError(f"{folder / INDEX}: weight_map: must say which file holds which tensor")
-    return {folder / file for file in index.values()}
-
-
 def save_tensors(
-    state: Mapping[str, Tensor], folder: Path, *, max_shard_bytes: int = MAX_SHARD_BYTES
+    state: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    stem: str = STEM,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-    """Write tensors as model.safetensors, or in shards with their index where they are larger.
+    """Write tensors as a safetensors file, or in shards with their index where they are larger.
 
     Args:
         state: name → tensor.
         folder: where to; it exists.
+        stem: what the files' names begin with.
         max_shard_bytes: most bytes of tensors in a file; one that is larger stands alone.
     """
     shards: list[dict[str, Tensor]] = [{}]
@@ -134,19 +167,25 @@ def save_tensors(
         size, total = size + tensor.nbytes, total + tensor.nbytes
     where: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
-        file = WHOLE if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        part = "" if len(shards) == 1 else f"-{number:05}-of-{len(shards):05}"
+        file = f"{stem}{part}.safetensors"
         save_file(shard, folder / file, metadata={"format": "pt"})
         where.update(dict.fromkeys(shard, file))
     if len(shards) > 1:
-        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+        index = folder / f"{stem}.safetensors.index.json"
+        write_json(index, {"metadata": {"total_size": total}, "weight_map": where})
 
 
 @contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
+def written_whole(folder: Path, stem: str = STEM) -> Iterator[Path]:
     """A folder beside, to write a model into; its files take their places when all are complete.
 
-    A new folder appears in one step. One that exists keeps what else is in it: each file is
-    replaced whole, and weights of the model that was there before are removed.
+    A new folder appears in one step. One that exists keeps what else is in it: each file and each
+    folder is replaced whole, and weights of the model that was there before are removed.
+
+    Args:
+        folder: where to; made if it does not exist.
+        stem: what the names of its weights begin with.
 
     Raises:
         StorageError: the disk is full or read-only.
@@ -155,20 +194,13 @@ def written_whole(folder: Path) -> Iterator[Path]:
     try:
         staged.mkdir(parents=True)
         yield staged
-        for file in staged.iterdir():
+        for file in staged.rglob("*"):
             _flush(file)
         _flush(staged)
         if not folder.exists():
             staged.rename(folder)
         else:
-            written = {file.name for file in staged.iterdir()}
-            for file in sorted(staged.iterdir()):
-                file.replace(folder / file.name)
-            # Last: until here a reader finds the old whole file before new shards.
-            for old in (*folder.glob("model*.safetensors"), folder / INDEX):
-                if old.name not in written:
-                    old.unlink(missing_ok=True)
-            _flush(folder)
+            _replace(folder, staged, stem)
         _flush(folder.parent)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -177,6 +209,22 @@ def written_whole(folder: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _replace(folder: Path, staged: Path, stem: str) -> None:
+    """Put what is staged in the places of what is in the folder, folders before files."""
+    written = {file.name for file in staged.iterdir()}
+    for file in sorted(staged.iterdir(), key=lambda file: (file.is_file(), file)):
+        target = folder / file.name
+        if file.is_dir() and target.exists():
+            target.rename(staged / f".{file.name}.old")  # goes with the staged folder
+        file.replace(target)
+    # Last: until here a reader finds the old whole file before new shards.
+    index = folder / f"{stem}.safetensors.index.json"
+    for old in (*folder.glob(f"{stem}*.safetensors"), index):
+        if old.name not in written:
+            old.unlink(missing_ok=True)
+    _flush(folder)
 
 
 def _flush(path: Path) -> None:

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from tests.models.lm import reference
 from tests.models.lm.test_net import LLAMA3, MODELS, random_ids
 from tests.tiny import SENTENCES, tiny_lm_folder
-from vermilion.errors import ModelError, StorageError
+from vermilion.errors import ModelError, StorageError, UnsafeModelError
 from vermilion.models.lm import io
 from vermilion.models.lm.net import LM
 
@@ -245,11 +245,6 @@ def cut(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
 
 
-def only_a_pickle(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    torch.save({"model.norm.weight": torch.ones(64)}, folder / "pytorch_model.bin")
-
-
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing"),
     "config is no JSON": (lambda f: cut(f / "config.json", 40), "config.json: this is not JSON"),
@@ -341,7 +336,6 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / "model.safetensors").unlink(),
         r"there is no \*\.safetensors file",
     ),
-    "a pickle": (only_a_pickle, r"there is no \*\.safetensors file"),
     "an index without a map": (
         lambda f: (
             (f / "model.safetensors").unlink(),
@@ -381,6 +375,16 @@ def test_broken_folders(
     with pytest.raises(ModelError, match=message) as caught:
         io.load(copy)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_is_not_opened(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "model.safetensors").unlink()
+    torch.save({"model.norm.weight": torch.ones(64)}, copy / "pytorch_model.bin")
+    with pytest.raises(
+        UnsafeModelError, match=r"pytorch_model.bin is a pickle, which may run code"
+    ):
+        io.load(copy)
 
 
 def test_no_value_in_tokenizer_config_does_harm(folder: Path, tmp_path: Path) -> None:
