@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     speech_model: str = Field(
         default="hibari-heart", description="Voice that speaks when none is named."
     )
+    picture_model: str = Field(
+        default="stickers", description="Model that paints when none is named."
+    )
     text_encoder: str = Field(
         default="all-minilm-l6-v2",
         description="Model that turns texts into vectors when none is named.",
