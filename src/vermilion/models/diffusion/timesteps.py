@@ -37,6 +37,7 @@ _RULES: Mapping[str, Rule] = {
     "dpmpp_2m": "multistep",
     "dpmpp_2m_karras": "multistep",
 }
+_MAY_END_EARLY = ("euler", "dpmpp_2m", "dpmpp_2m_karras")
 _FLOW_SAMPLERS = ("flow_euler", "heun", "dpmpp_2m")
 
 
@@ -126,7 +127,14 @@ def discrete_timesteps(
     t = _spaced(alphas_cumprod, config, num_inference_steps, rule, spacing)  # (S,)
     if rule == "whole":
         return _whole(alphas_cumprod, config, t, sampler)
-    return _by_ratio(alphas_cumprod, config, t, rule, spacing, karras)
+    ends_early = config.final_sigmas_type == "sigma_min" and sampler in _MAY_END_EARLY
+    cosine = config.beta_schedule == "squaredcos_cap_v2"
+    steps = _by_ratio(
+        alphas_cumprod, t, rule, karras=karras, ends_early=ends_early, whole=not cosine
+    )
+    # k-diffusion starts from noise as wide as its first level, if that is above all others.
+    narrow = rule == "fractional" and spacing != "leading"
+    return replace(steps, init_noise_sigma=steps.sigma[0]) if narrow else steps
 
 
 def _check_steps(steps: int, most: int) -> None:
@@ -179,7 +187,7 @@ def _whole(abar: Doubles, config: SchedulerConfig, t: Doubles, sampler: str) -> 
 
 
 def _by_ratio(
-    abar: Doubles, config: SchedulerConfig, t: Doubles, rule: Rule, spacing: Spacing, karras: bool
+    abar: Doubles, t: Doubles, rule: Rule, *, karras: bool, ends_early: bool, whole: bool
 ) -> Timesteps:
     """Levels between those of the training, by the ratio sigma / alpha (the sigma of EDM)."""
     abar = np.maximum(abar, _LEAST_ABAR)
@@ -187,27 +195,23 @@ def _by_ratio(
     numbers = np.arange(len(table))
     ratio: Doubles = np.interp(t, numbers, table)  # (S,)
     if karras:
-        ends = (table[-1], table[0]) if rule == "multistep" else (ratio[0], ratio[-1])
-        ratio = karras_sigmas(len(t), *map(float, ends))
+        most, least = (table[-1], table[0]) if rule == "multistep" else (ratio[0], ratio[-1])
+        ratio = karras_sigmas(len(t), float(most), float(least))
         t = np.interp(np.log(ratio), np.log(table), numbers)
         if rule == "multistep":
-            cosine = config.beta_schedule == "squaredcos_cap_v2"
-            t = np.trunc(t) if cosine else t.round()
-    end = table[0] if config.final_sigmas_type == "sigma_min" else 0.0
-    ratio = np.append(ratio, end)  # (S + 1,)
+            t = t.round() if whole else np.trunc(t)
+    ratio = np.append(ratio, table[0] if ends_early else 0.0)  # (S + 1,)
     if (np.diff(ratio) >= 0).any():
         raise InputError(
-            f"num_inference_steps: {len(t)} steps do not all bring less noise when the last is to"
-            " end on level 0 (final_sigmas_type sigma_min); use timestep_spacing linspace"
+            f"num_inference_steps: the last of {len(t)} steps would bring no less noise"
+            " (final_sigmas_type sigma_min); use another number or timestep_spacing"
         )
     alpha = 1 / np.sqrt(1 + ratio**2)
-    sigma = ratio * alpha
-    narrow = rule == "fractional" and spacing != "leading"
     return Timesteps(
         t=torch.tensor(t.tolist()),
         alpha=tuple(alpha.tolist()),
-        sigma=tuple(sigma.tolist()),
-        init_noise_sigma=float(sigma[0]) if narrow else 1.0,
+        sigma=tuple((ratio * alpha).tolist()),
+        init_noise_sigma=1.0,
         is_flow=False,
         num_inference_steps=len(t),
     )
