@@ -63,7 +63,7 @@ SIZES = [(64, 64), (96, 128), (128, 128), (200, 137), (256, 256), (512, 512), (6
 @pytest.mark.parametrize("ground", [0, 128])
 def test_what_is_drawn_is_high_enough(words: str, width: int, height: int, ground: int) -> None:
     pixels = grey(width, height, ground)
-    marked, mark = draw(pixels, words, style="plate")
+    marked, mark, _ = draw(pixels, words, style="plate")
     left, top, right, bottom = mark.area
     box = inked(marked[top:bottom, left:right])
     drawn = box[3] - box[1]
@@ -81,7 +81,7 @@ def test_what_is_drawn_is_high_enough(words: str, width: int, height: int, groun
 def test_only_the_area_changes_and_it_lies_where_it_was_asked_for(words, place, style) -> None:
     pixels = photo("coffee")
     before = pixels.copy()
-    marked, mark = draw(pixels, words, place=place, style=style)
+    marked, mark, _ = draw(pixels, words, place=place, style=style)
     assert (pixels == before).all()
     changed = (marked != pixels).any(axis=-1)
     left, top, right, bottom = mark.area
@@ -131,7 +131,7 @@ def flat_on(pixels: np.ndarray, ground: int) -> np.ndarray:
 @pytest.mark.parametrize("ground", range(0, 256, 15))
 @pytest.mark.parametrize("style", ["auto", "plate", "outline"])
 def test_contrast_on_every_grey(words: str, ground: int, style: str) -> None:
-    marked, mark = draw(grey(400, 400, ground), words, style=style)
+    marked, mark, _ = draw(grey(400, 400, ground), words, style=style)
     assert mark.contrast >= 4.5
     left, top, right, bottom = mark.area
     part = marked[top:bottom, left:right, :3]
@@ -148,7 +148,7 @@ def test_contrast_on_every_grey(words: str, ground: int, style: str) -> None:
 @pytest.mark.parametrize("style", ["auto", "plate", "outline"])
 def test_contrast_on_photographs_and_noise(name: str, place: str, style: str) -> None:
     pixels = noise() if name == "noise" else photo(name)
-    marked, mark = draw(pixels, "AI生成", place=place, style=style)
+    marked, mark, _ = draw(pixels, "AI生成", place=place, style=style)
     assert mark.contrast >= 4.5
     if mark.style == "plate":
         left, top, right, bottom = mark.area
@@ -161,7 +161,7 @@ def test_contrast_on_photographs_and_noise(name: str, place: str, style: str) ->
 @pytest.mark.parametrize("ground", [0, 255])
 def test_a_sticker_s_mark_is_seen_on_white_and_on_black(ground: int) -> None:
     clear = np.zeros((128, 128, 4), np.uint8)
-    marked, mark = draw(clear, "AI生成")
+    marked, mark, _ = draw(clear, "AI生成")
     assert mark.style == "plate"
     flat = flat_on(marked, ground)
     left, top, right, bottom = mark.area
@@ -179,8 +179,8 @@ def test_laying_over_agrees_with_pillow() -> None:
     pixels = photo("coffee").copy()
     pixels[..., 3] = np.linspace(0, 255, pixels.shape[1]).astype(np.uint8)
     blank = np.zeros_like(pixels)
-    stamp, mark = draw(blank, "AI生成", style="plate")
-    marked, same = draw(pixels, "AI生成", style="plate")
+    stamp, mark, _ = draw(blank, "AI生成", style="plate")
+    marked, same, _ = draw(pixels, "AI生成", style="plate")
     assert mark.area == same.area
     image = Image.fromarray(pixels)
     image.alpha_composite(Image.fromarray(stamp))
@@ -191,7 +191,7 @@ def test_laying_over_agrees_with_pillow() -> None:
 
 def test_frames_get_one_mark() -> None:
     frames = np.stack([grey(120, 90, value) for value in (0, 90, 180, 255)])
-    marked, mark = draw(frames, "AI生成")
+    marked, mark, _ = draw(frames, "AI生成")
     assert marked.shape == frames.shape
     left, top, right, bottom = mark.area
     for before, after in zip(frames, marked, strict=True):
@@ -209,7 +209,7 @@ def test_frames_are_marked_through_a_file(suffix: str) -> None:
     frames = np.stack([photo("chelsea")[:200, :300]] * 3)
     frames[1, :50], frames[2, 50:100] = 0, 255
     frames[..., 3] = 255
-    marked, mark = draw(frames, "AI-generated")
+    marked, mark, _ = draw(frames, "AI-generated")
     picture = Picture(frames=marked, durations=(100, 100, 100), loop=0)
     again = decode(encode(picture, FORMATS[suffix]), FORMATS[suffix])
     left, top, right, bottom = mark.box
@@ -221,7 +221,7 @@ def test_frames_are_marked_through_a_file(suffix: str) -> None:
 @pytest.mark.parametrize("quality", [95, 75, 50])
 def test_contrast_outlives_a_jpeg(quality: int) -> None:
     for name in PHOTOS:
-        marked, mark = draw(photo(name), "AI生成")
+        marked, mark, _ = draw(photo(name), "AI生成")
         sink = io.BytesIO()
         Image.fromarray(marked).convert("RGB").save(sink, "JPEG", quality=quality)
         again = np.asarray(Image.open(sink).convert("RGB"))
@@ -235,7 +235,7 @@ def test_contrast_outlives_a_jpeg(quality: int) -> None:
 
 @pytest.mark.parametrize("side", [16, 20, 24, 32, 48, 64])
 def test_small_pictures_are_marked_as_large_as_they_allow(side: int) -> None:
-    marked, mark = draw(grey(side, side, 128), "AI生成")
+    marked, mark, _ = draw(grey(side, side, 128), "AI生成")
     assert (marked != grey(side, side, 128)).any()
     assert mark.height >= 4
     assert mark.height >= 0.05 * side
@@ -253,7 +253,7 @@ def test_where_nothing_fits_it_is_said(width: int, height: int) -> None:
 
 def test_long_words_are_made_smaller_then_refused() -> None:
     words = "AI-generated picture: this is no photograph of anything"
-    _, wide = draw(grey(2000, 500, 0), words)
+    _, wide, _ = draw(grey(2000, 500, 0), words)
     assert wide.height >= 25
     with pytest.raises(InputError, match="no room"):
         draw(grey(500, 500, 0), words * 2)

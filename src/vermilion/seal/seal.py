@@ -116,6 +116,7 @@ class Sealer:
             authority=self.authority,
             key=self.key,
             thorough=False,
+            expected=stamped.expected,
         )
         _must_read_back(verdict, label, about, options)
         entry = _entry(content, signed.content, target, about, options, stamped)
@@ -256,12 +257,14 @@ def _must_read_back(
 
     Not so the watermark: a flat or tiny picture has no room for it, which the notes say.
     """
-    needed = {"signature", "signer", "label", "source"} | ({"mark"} if options.mark else set())
-    wrong = [
-        f"{finding.what}: {finding.words}"
-        for finding in verdict.findings
-        if finding.what in needed and finding.state in ("bad", "absent")
-    ]
+    needed: tuple[verify.What, ...] = ("signature", "signer", "label", "source")
+    wrong = []
+    for what in (*needed, "mark") if options.mark else needed:
+        finding = verdict[what]
+        if finding is None:
+            wrong.append(f"{what}: it was not found")
+        elif finding.state in ("bad", "absent"):
+            wrong.append(f"{what}: {finding.words}")
     if verdict.label != label:
         wrong.append("label: it is not the one that was written")
     if verdict.credential.asset_id != about.asset_id:

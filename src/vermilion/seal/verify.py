@@ -6,31 +6,27 @@ file, sidecar → Verdict: signature, signer, label, source, mark, watermark, le
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
-from vermilion.errors import InputError, MissingExtraError
-from vermilion.seal import carriers, credentials, fingerprints
+from vermilion.errors import InputError
+from vermilion.seal import carriers, credentials
 from vermilion.seal.authority import Authority
 from vermilion.seal.credentials import Credential
 from vermilion.seal.findings import EXIT_CODES, Finding, What
 from vermilion.seal.formats import Format
 from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI, Label, Statement
 from vermilion.seal.ledger import Ledger
-from vermilion.seal.marks import tells, text
-from vermilion.seal.media import pictures
-from vermilion.seal.originality import Prints
+from vermilion.seal.looking import Hidden, Seen, look
+from vermilion.seal.marks import drawing, tells, text
+from vermilion.seal.marks.expected import Expected
 from vermilion.seal.recollection import Recollection
-from vermilion.seal.watermark import picture as picture_watermark
 from vermilion.seal.watermark import text as text_watermark
 from vermilion.seal.watermark.payload import Found
 
-Hidden = Callable[[str], text_watermark.Found | None]
-"""Looks for the watermark of a text that our engine wrote."""
+__all__ = ["EXIT_CODES", "Finding", "Hidden", "Verdict", "What", "examine"]
 
-_NO_KEY = "nothing was sealed here yet"
 _NEVER = 1e-12  # a smaller chance is told as this one: nobody can imagine it
 
 
@@ -70,21 +66,6 @@ class Verdict:
         return next((finding for finding in self.findings if finding.what == what), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A file's content, decoded once for all that looks at it.
-
-    Attributes:
-        watermark: what the detector found; None: nothing of this kind can be looked for.
-        why: why not, in words.
-        prints: its fingerprints.
-    """
-
-    watermark: Found | text_watermark.Found | None
-    why: str
-    prints: Prints
-
-
 def examine(
     content: bytes,
     form: Format,
@@ -95,6 +76,7 @@ def examine(
     ledger: Ledger | None = None,
     hidden: Hidden | None = None,
     thorough: bool = True,
+    expected: Expected | None = None,
 ) -> Verdict:
     """Look at a file.
 
@@ -107,6 +89,7 @@ def examine(
         ledger: what was sealed here; None: it is not asked.
         hidden: looks for the watermark of a text that our engine wrote; None: nobody does.
         thorough: as `look`.
+        expected: likewise.
 
     Raises:
         InputError: the file is damaged or not of that format.
@@ -119,9 +102,10 @@ def examine(
         findings += [_label(statement), _source(statement, form)]
     except InputError as error:
         findings.append(Finding("label", "bad", str(error).rstrip(".")))
-    if form.medium in ("text", "document"):
-        findings.append(_mark(content, form))
-    seen = look(content, form, key, hidden, thorough=thorough)
+    seen = look(content, form, key, hidden, thorough=thorough, expected=expected)
+    mark = seen.mark if expected is not None else _mark(content, form)
+    if mark is not None:
+        findings.append(mark)
     findings.append(_watermark(seen, credential))
     known = alike = ""
     if ledger is not None:
@@ -136,68 +120,6 @@ def examine(
         asset_id=asset_id,
         summary=_summary(credential, statement, asset_id, alike),
     )
-
-
-def look(
-    content: bytes,
-    form: Format,
-    key: bytes | None,
-    hidden: Hidden | None = None,
-    *,
-    thorough: bool = True,
-) -> Seen:
-    """Decode a file once: its watermark and its fingerprints.
-
-    Args:
-        content: its bytes.
-        form: its format.
-        key: of our watermarks; None: there are none yet.
-        hidden: looks for the watermark of a text; None: nobody does.
-        thorough: a picture's watermark is also looked for where it is after a crop, and
-            fingerprints are made. A file that was written a moment ago needs neither.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    if form.medium == "picture":
-        frame = pictures.decode(content, form).frames[0]
-        prints = Prints(picture=fingerprints.phash(frame)) if thorough else Prints()
-        if key is None:
-            return Seen(None, _NO_KEY, prints)
-        if min(frame.shape[:2]) < picture_watermark.SMALLEST:
-            return Seen(
-                None, f"pictures below {picture_watermark.SMALLEST} pixels hold none", prints
-            )
-        return Seen(picture_watermark.detect(frame, key, search=thorough), "", prints)
-    if form.medium == "sound":
-        return _heard(content, form, key, thorough)
-    if form.medium in ("text", "document"):
-        words = text.text_of(content, form)
-        said = words.decode("utf-8", "replace") if form.medium == "text" else ""
-        prints = Prints(text=fingerprints.minhash(said)) if said and thorough else Prints()
-        found = hidden(said) if hidden is not None and said else None
-        return Seen(found, "a text needs the name of its model for that: --model NAME", prints)
-    return Seen(None, f"a .{form.suffix} holds none", Prints())
-
-
-def _heard(content: bytes, form: Format, key: bytes | None, thorough: bool) -> Seen:
-    try:
-        sounds = import_module("vermilion.seal.media.sounds")
-        sound = sounds.decode(content, form)
-    except MissingExtraError as error:
-        return Seen(None, str(error), Prints())
-    watermark = import_module("vermilion.seal.watermark.sound")
-    seconds = len(sound.wave) / sound.sample_rate
-    if seconds < 0.2:
-        return Seen(None, "it is too short", Prints())
-    prints = Prints()
-    if thorough:
-        prints = Prints(sound=fingerprints.soundprint(sound.wave, sound.sample_rate))
-    if key is None:
-        return Seen(None, _NO_KEY, prints)
-    if seconds < watermark.SHORTEST:
-        return Seen(None, f"sound below {watermark.SHORTEST:g} s holds none", prints)
-    return Seen(watermark.detect(sound.wave, sound.sample_rate, key), "", prints)
 
 
 def _signature(credential: Credential) -> list[Finding]:
@@ -250,8 +172,14 @@ def _source(statement: Statement, form: Format) -> Finding:
     return Finding("source", "absent", f"no IPTC digital source type in this .{form.suffix}")
 
 
-def _mark(content: bytes, form: Format) -> Finding:
-    words = text.mark_of(content, form)
+def _mark(content: bytes, form: Format) -> Finding | None:
+    """The mark of files that hold it as words; others do not tell a stranger that they have one."""
+    if form.medium == "drawing":
+        words = drawing.words_of(drawing.mark_of(content))
+    elif form.medium in ("text", "document"):
+        words = text.mark_of(content, form)
+    else:
+        return None
     if words and tells(words):
         return Finding("mark", "good", f"it says: {words}")
     return Finding("mark", "absent", "no line says that AI made it")

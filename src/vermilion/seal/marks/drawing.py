@@ -8,6 +8,7 @@ Source: SVG 2, 8.2 (the viewBox and preserveAspectRatio attributes), 7.2 (units)
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from collections.abc import Mapping
@@ -34,6 +35,11 @@ _PIXELS = {
     "": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0,
     "q": 96 / 101.6, "em": 16.0, "ex": 8.0, "rem": 16.0,
 }  # fmt: skip
+# What shows something; what stands behind the mark is painted over it.
+_PAINTED = re.compile(
+    rb"<(?:[\w.-]+:)?(?:path|rect|circle|ellipse|line|polyline|polygon|text|image|use|g|svg|"
+    rb"foreignObject|switch|a)[\s/>]"
+)
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
@@ -96,6 +102,26 @@ def draw(svg: bytes, words: str, *, place: Place = "bottom-right") -> Marked:
         new = b">" + group + b"</" + scan.name + b">"
         return Marked(order + text[:at] + new + text[scan.end :], mark)
     return Marked(order + text[: scan.end] + group + text[scan.end :], mark)
+
+
+def mark_of(svg: bytes) -> bytes:
+    """The element of a drawing's mark; empty: it has none, or something is painted over it.
+
+    Raises:
+        InputError: as `draw`.
+    """
+    text = svg.removeprefix(b"\xef\xbb\xbf")
+    _safe_root(text)
+    scan = _Scan(text)
+    if scan.own is None or _PAINTED.search(text, scan.own[1], scan.end):
+        return b""
+    return text[slice(*scan.own)]
+
+
+def words_of(group: bytes) -> str:
+    """What the element of a mark says."""
+    found = re.search(rb'aria-label="([^"]*)"', group)
+    return "" if found is None else html.unescape(found[1].decode("utf-8", "replace"))
 
 
 def _safe_root(text: bytes) -> Mapping[str, str]:

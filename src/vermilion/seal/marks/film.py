@@ -8,8 +8,6 @@ Shape letters: H W of a frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +16,8 @@ from vermilion.seal.marks import PLACES, Place, checked
 from vermilion.seal.marks.font import require
 from vermilion.seal.marks.stamp import LIGHT, Stamp, Style, lay_out, outline, plate
 
-SECONDS = 2.5  # the standard asks for 2; a player may take a moment to begin
+LEAST = 2.0  # seconds, which the standard asks for
+SECONDS = 2.5  # a player may take a moment to begin
 _OPACITY = 0.72
 
 Frame = NDArray[np.uint8]
@@ -26,7 +25,7 @@ Frame = NDArray[np.uint8]
 
 def over(
     words: str, *, place: Place = "bottom-right", style: Style = "auto", seconds: float = SECONDS
-) -> Callable[[Frame, float], Frame]:
+) -> Opening:
     """What writes words over a film's opening frames; make a new one for each film.
 
     Args:
@@ -46,29 +45,34 @@ def over(
     words = require(checked(words))
     if place not in PLACES:
         raise InputError(f"mark: place must be one of {', '.join(PLACES)} (found {place!r})")
-    if not seconds >= 2:
+    if not seconds >= LEAST:
         raise InputError(f"mark: a film shows it for at least 2 seconds (found {seconds})")
-    return _Opening(words, place, style, seconds)
+    return Opening(words, place, style, seconds)
 
 
-class _Opening:
+class Opening:
     """See `over`."""
 
     def __init__(self, words: str, place: Place, style: Style, seconds: float) -> None:
         self._words, self._place, self._seconds = words, place, seconds
         self._style = style
         self._begin: float | None = None
-        self._stamps: dict[tuple[int, ...], Stamp] = {}
+        self._stamps: dict[tuple[int, int], Stamp] = {}
 
     def __call__(self, frame: Frame, seconds: float) -> Frame:
+        """A frame with the mark; the same frame after the opening."""
         if self._begin is None:
             self._begin = seconds
         if seconds - self._begin >= self._seconds:
             return frame
-        stamp = self._stamps.get(frame.shape)
+        return self.stamp(*frame.shape[:2]).onto(frame)
+
+    def stamp(self, height: int, width: int) -> Stamp:
+        """What is drawn on frames of this size."""
+        stamp = self._stamps.get((height, width))
         if stamp is None:
-            layout = lay_out(frame.shape[1], frame.shape[0], self._words, self._place)
+            layout = lay_out(width, height, self._words, self._place)
             lined = self._style == "outline"
             stamp = outline(layout, LIGHT, 1.0, 1.0) if lined else plate(layout, _OPACITY)
-            self._stamps[frame.shape] = stamp
-        return stamp.onto(frame)
+            self._stamps[height, width] = stamp
+        return stamp

@@ -69,10 +69,11 @@ class Mark:
 
 
 class Marked(NamedTuple):
-    """A marked picture, and what was drawn."""
+    """A marked picture, what was drawn, and how it looks."""
 
     pixels: NDArray[np.uint8]
     mark: Mark
+    stamp: Stamp
 
 
 def draw(
@@ -108,7 +109,7 @@ def draw(
         share=layout.letters.height / min(height, width),
         contrast=round(contrast, 2),
     )
-    return Marked(stamp.onto(pixels), mark)
+    return Marked(stamp.onto(pixels), mark, stamp)
 
 
 def compose(

@@ -7,6 +7,7 @@ Shape letters: S samples, C channels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import gcd
 from typing import Literal
 
@@ -32,6 +33,21 @@ _CEILING = 0.89  # -1 dBFS
 _BLOCK = 0.1  # seconds over which a level is measured
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A spoken mark.
+
+    Attributes:
+        words: that it says.
+        wave: float32 (S,) or (S, C).
+        sample_rate: in Hz.
+    """
+
+    words: str
+    wave: Wave
+    sample_rate: int
+
+
 def add(
     wave: Wave,
     sample_rate: int,
@@ -46,9 +62,8 @@ def add(
         wave: float32 (S, C) in [-1, 1].
         sample_rate: in Hz, from 4,000.
         place: behind it or before it.
-        spoken: a spoken mark instead of the rhythm, float32 (S,) or (S, C); it is brought to
-            the sound's loudness.
-        spoken_rate: its samples a second; None: the sound's.
+        spoken: a spoken mark instead of the rhythm, as of `made`.
+        spoken_rate: likewise.
 
     Returns:
         float32 (S + mark, C). The sound's own samples stay as they are.
@@ -58,23 +73,50 @@ def add(
     """
     if place not in ("end", "start"):
         raise InputError(f"mark: place must be end or start in a sound (found {place!r})")
-    if sample_rate < 4000:
-        raise InputError(f"mark: a sound needs 4,000 samples a second (found {sample_rate})")
-    level = _loudness(wave, sample_rate)
-    if spoken is None:
-        mark = rhythm(sample_rate) * np.float32(np.clip(level * _BELOW, _QUIETEST, _LOUDEST))
-    else:
-        mark = _resampled(spoken, spoken_rate or sample_rate, sample_rate)
-        own = _loudness(mark[:, None], sample_rate)
-        if own == 0:
-            raise InputError("mark: the spoken mark is silent; record it again")
-        mark = mark * np.float32(max(level, 2 * _QUIETEST) / own)
-        mark *= np.float32(min(1.0, _CEILING / max(float(np.abs(mark).max()), 1e-9)))
+    mark = made(wave, sample_rate, spoken=spoken, spoken_rate=spoken_rate)
+    return join(wave, sample_rate, mark, place=place)
+
+
+def join(wave: Wave, sample_rate: int, mark: Wave, *, place: Where = "end") -> Wave:
+    """A sound (S, C) with a mark (M,) behind or before it, after `SILENCE`: (S + M + pause, C)."""
     silence = np.zeros(round(SILENCE * sample_rate), np.float32)
     parts = [silence, mark] if place == "end" else [mark, silence]
     channels = np.repeat(np.concatenate(parts)[:, None], wave.shape[1], axis=1)
     joined = [wave, channels] if place == "end" else [channels, wave]
     return np.concatenate(joined).astype(np.float32, copy=False)
+
+
+def made(
+    wave: Wave,
+    sample_rate: int,
+    *,
+    spoken: Wave | None = None,
+    spoken_rate: int | None = None,
+) -> Wave:
+    """The mark that suits a sound, at a level that goes with it: float32 (S,).
+
+    Args:
+        wave: the sound, float32 (S, C) in [-1, 1].
+        sample_rate: in Hz, from 4,000.
+        spoken: a spoken mark instead of the rhythm, float32 (S,) or (S, C); it is brought to
+            the sound's loudness.
+        spoken_rate: its samples a second; None: the sound's.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
+    if sample_rate < 4000:
+        raise InputError(f"mark: a sound needs 4,000 samples a second (found {sample_rate})")
+    level = _loudness(wave, sample_rate)
+    if spoken is None:
+        return rhythm(sample_rate) * np.float32(np.clip(level * _BELOW, _QUIETEST, _LOUDEST))
+    mark = _resampled(spoken, spoken_rate or sample_rate, sample_rate)
+    own = _loudness(mark[:, None], sample_rate)
+    if own == 0:
+        raise InputError("mark: the spoken mark is silent; record it again")
+    mark = mark * np.float32(max(level, 2 * _QUIETEST) / own)
+    mark *= np.float32(min(1.0, _CEILING / max(float(np.abs(mark).max()), 1e-9)))
+    return mark
 
 
 def rhythm(sample_rate: int) -> Wave:

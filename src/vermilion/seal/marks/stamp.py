@@ -131,6 +131,7 @@ class Stamp:
         area: the pixels that change.
         colour: premultiplied, float32 (h, w, 3), 0 to 255.
         cover: opacity, float32 (h, w, 1), 0 to 1.
+        letters: their coverage, float32 (h, w), 0 to 1.
         ring: bool (h, w): the pixels beside the letters, from which they have to stand out.
         ink: the letters' colour.
     """
@@ -138,6 +139,7 @@ class Stamp:
     area: Box
     colour: Mask
     cover: Mask
+    letters: Mask
     ring: NDArray[np.bool_]
     ink: tuple[int, int, int]
 
@@ -236,4 +238,4 @@ def _stamp(
     colour = mask[..., None] * np.array(ink, np.float32)
     colour += behind[..., None] * np.array(ground, np.float32)
     ring = (_grown((mask > 0.5).astype(np.float32), 1.5) > 0) & (mask < 0.02)
-    return Stamp(layout.area, colour, (mask + behind)[..., None], ring, ink)
+    return Stamp(layout.area, colour, (mask + behind)[..., None], mask, ring, ink)

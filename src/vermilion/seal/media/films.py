@@ -125,6 +125,23 @@ def edit(
     return buffer.getvalue()
 
 
+def opening(content: bytes) -> Iterator[tuple[Pixels, float]]:
+    """A film's pictures from the first on, upright and grey, (H, W) uint8, with their seconds.
+
+    Raises:
+        InputError: the film cannot be read or has no picture.
+    """
+    with streams.open_file(content) as file:
+        if not file.streams.video:
+            raise InputError("file: the film has no picture")
+        try:
+            for frame in file.decode(streams.known(file.streams.video[0])):
+                grey = np.rot90(frame.to_ndarray(format="gray"), round(frame.rotation / 90) % 4)
+                yield grey.astype(np.uint8, copy=False), float(frame.time or 0.0)
+        except (av.FFmpegError, ValueError) as error:
+            raise InputError(f"file: the film cannot be read: {streams.said(error)}") from None
+
+
 class _Pass:
     """One pass through a film: what is copied goes past what is decoded and encoded."""
 
