@@ -28,6 +28,10 @@ class Tensors(Protocol):
         """One of them, on the CPU."""
         ...
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of one of them, which is not loaded for it."""
+        ...
+
 
 class Part:
     """Those of a model's tensors whose names begin alike, without that beginning.
@@ -46,6 +50,10 @@ class Part:
     def load(self, name: str) -> Tensor:
         """One of them, on the CPU."""
         return self._tensors.load(self._prefix + name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of one of them, which is not loaded for it."""
+        return self._tensors.shape(self._prefix + name)
 
 
 def laid_out(make: Callable[[], N], layers: int, tensors: Tensors, where: str) -> N:

@@ -132,6 +132,25 @@ class UNet(nn.Module):
         draw_weights(self, seed)
         clear(self.conv_out)
 
+    def working_bytes(self, n: int, height: int, width: int) -> int:
+        """About how much memory a pass takes beside the weights, without gradients.
+
+        What the way down keeps, and what the busiest level holds at once: its maps, and the 8 C
+        features of a token within a Transformer's feed-forward layer.
+
+        Args:
+            n: items of the pass; guidance doubles them.
+            height: of what it sees, a latent's for a latent model.
+            width: likewise.
+        """
+        kept = busiest = 0
+        layers = self.config.each_level("layers_per_block")
+        for level, channels in enumerate(self.config.block_out_channels):
+            places = (height * width) >> 2 * level
+            kept += places * channels * (layers[level] + 1)
+            busiest = max(busiest, places * channels * 16)
+        return n * (kept + busiest) * self.conv_in.weight.element_size()
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

@@ -202,6 +202,36 @@ class AutoencoderKL(nn.Module):
         """Draw the first weights; see `blocks.draw_weights`."""
         draw_weights(self, seed)
 
+    def working_bytes(self, height: int, width: int) -> int:
+        """About how much memory decoding a picture takes beside the weights.
+
+        The largest maps have the picture's height and width: the features that come into the last
+        level twice, as they are and normalised, and what is made of them.
+
+        Args:
+            height: of the picture, in pixels.
+            width: likewise.
+        """
+        channels = self.config.block_out_channels
+        if self.use_tiling:
+            height = min(height, self.tile_sample_min_size)
+            width = min(width, self.tile_sample_min_size)
+        maps = 2 * channels[min(1, len(channels) - 1)] + channels[0]
+        return maps * height * width * self.encoder.conv_in.weight.element_size()
+
+    def fit(self, height: int, width: int, n: int, free_bytes: int) -> None:
+        """Choose slices, and tiles too, where pictures would else not fit into memory.
+
+        Args:
+            height: of the pictures, in pixels.
+            width: likewise.
+            n: how many are decoded at a time.
+            free_bytes: memory that may be taken.
+        """
+        self.use_tiling = False
+        self.use_slicing = n * self.working_bytes(height, width) > free_bytes
+        self.use_tiling = self.working_bytes(height, width) > free_bytes
+
     def _each(self, run: Callable[[Tensor], Tensor], x: Tensor, *, latents: bool) -> Tensor:
         """Run on all items, or one after another, or on their tiles."""
         if self.use_slicing and len(x) > 1:
