@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vermilion.nn import fused
+from vermilion.nn import fused, looking
 from vermilion.nn.dropout import dropout as cheap_dropout
 from vermilion.nn.dropout import parts
 from vermilion.nn.linear import Linear
@@ -328,6 +328,8 @@ def attention(
         return fused.causal_attention(q, k, v, size, dropped)
     if dropout > 0 and q.device.type == "cpu":
         return _dropped_attention(q, k, v, mask, causal, size, dropout)
+    if mask is None and not causal and dropout == 0 and looking.usable(q, k, v):
+        return looking.attend(q, k, v, size)
     return F.scaled_dot_product_attention(
         q,
         k,

@@ -6,6 +6,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 #if defined(_OPENMP)
 extern int omp_get_thread_num(void);
@@ -28,6 +31,18 @@ typedef int32_t whole __attribute__((vector_size(WIDTH), aligned(4), may_alias))
 static inline floats load(const float *x) { return *(const floats *)x; }
 static inline void store(float *x, floats v) { *(floats *)x = v; }
 static inline floats all(float x) { return (floats)EACH(x); }
+
+/* The larger of each two, or b where one is no number. */
+static inline floats larger(floats a, floats b) {
+#if defined(__AVX512F__)
+    return (floats)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX__)
+    return (floats)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    whole where = a > b;
+    return (floats)((where & (whole)a) | (~where & (whole)b));
+#endif
+}
 
 static inline floats pick(whole where, floats yes, floats no) {
     return (floats)((where & (whole)yes) | (~where & (whole)no));
