@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, RowMapping, delete, insert, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from vermilion.errors import StorageError
 from vermilion.library import lineage, search
@@ -192,6 +192,11 @@ class Library:
             newest = newest.where(asset.c.sha256 == storable("sha256", sha256))
         with self._database.read() as connection:
             return [self._asset(row) for row in connection.execute(newest).mappings()]
+
+    def ids(self) -> builtins.list[str]:
+        """The ids of all assets, the oldest first."""
+        with self._database.read() as connection:
+            return builtins.list(connection.scalars(select(asset.c.id).order_by(asset.c.number)))
 
     def find(self, query: str, kind: str | None = None, limit: int = 20) -> builtins.list[Hit]:
         """Assets whose text or prompt contains every word of a query, the best first.
