@@ -1,14 +1,19 @@
-"""What is published of CLIP and comes with open_clip: its vocabulary, its code.
+"""What is published of CLIP and comes with open_clip: its vocabulary, its networks.
 
-open_clip is loaded module by module: its package imports torchvision, which there is not here.
+open_clip is loaded module by module. Its package imports torchvision, which cannot be had beside
+a CPU's torch; of it the networks want one name, and do not use it.
 """
 
 from __future__ import annotations
 
 import gzip
+import importlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 ROOT = Path(importlib.util.find_spec("open_clip").origin).parent  # type: ignore[union-attr, arg-type]
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
@@ -34,3 +39,20 @@ def write_vocabulary(folder: Path) -> Path:
     (folder / "vocab.json").write_text(json.dumps(vocab))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
     return folder
+
+
+def open_clip_model() -> Any:
+    """The module open_clip.model."""
+    if "open_clip" not in sys.modules:
+        package = ModuleType("open_clip")
+        package.__path__ = [str(ROOT)]
+        sys.modules["open_clip"] = package
+    names = ("torchvision", "torchvision.ops", "torchvision.ops.misc")
+    absent = {name: ModuleType(name) for name in names if name not in sys.modules}
+    sys.modules.update(absent)
+    try:
+        sys.modules["torchvision.ops.misc"].FrozenBatchNorm2d = type("None", (), {})  # type: ignore[attr-defined]
+        return importlib.import_module("open_clip.model")
+    finally:
+        for name in absent:
+            del sys.modules[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -90,21 +90,88 @@ class TextConfig(TowerConfig):
     eos_token_id: int = 49407
 
 
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig(TowerConfig):
+    """A picture tower that is a Transformer.
+
+    Attributes:
+        image_size: side of the pictures, in pixels.
+        patch_size: side of the squares that become tokens, in pixels.
+        num_channels: of the pictures.
+    """
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_attention_heads: int = 12
+    image_size: int = 224
+    patch_size: int = 32
+    num_channels: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patch_size > self.image_size:
+            raise ValueError("patch_size: must not be above image_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig(Config):
+    """A picture tower of convolutions, in the words of transformers' ResNetConfig.
+
+    Attributes:
+        num_channels: of the pictures.
+        embedding_size: channels after the first convolution.
+        hidden_sizes: channels of each stage.
+        depths: blocks of each stage.
+        layer_type: basic (two convolutions of 3x3) or bottleneck (1x1, 3x3, 1x1).
+        hidden_act: a name in `nn.feed_forward.ACTIVATIONS`.
+        downsample_in_first_stage: whether the first stage halves the sides as the others do.
+        downsample_in_bottleneck: whether the 1x1 convolution does it, not the one of 3x3.
+    """
+
+    num_channels: int = 3
+    embedding_size: int = 64
+    hidden_sizes: Sequence[int] = (256, 512, 1024, 2048)
+    depths: Sequence[int] = (3, 4, 6, 3)
+    layer_type: str = "bottleneck"
+    hidden_act: str = "relu"
+    downsample_in_first_stage: bool = False
+    downsample_in_bottleneck: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("hidden_sizes", "depths"):
+            sizes = getattr(self, name)
+            if not isinstance(sizes, list | tuple) or not sizes:
+                raise ValueError(f"{name}: must be a list of numbers")
+            for size in sizes:
+                check_size(name, size)
+            object.__setattr__(self, name, tuple(sizes))
+        if len(self.hidden_sizes) != len(self.depths):
+            raise ValueError("depths: must be as many as hidden_sizes")
+        if self.layer_type not in ("basic", "bottleneck"):
+            raise ValueError(f"layer_type: {self.layer_type!r} is not basic or bottleneck")
+        if self.hidden_act not in ACTIVATIONS:
+            raise ValueError(f"hidden_act: {self.hidden_act!r} is not one of {list(ACTIVATIONS)}")
+
+
 def check_size(name: str, value: Any) -> None:
     """Raise ValueError unless a size is a whole number above 0 and not absurd."""
     if type(value) is not int or not 0 < value < 2**31:
         raise ValueError(f"{name}: must be a whole number above 0 (found {value!r:.40})")
 
 
-def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The part of a parsed config.json under a name; empty where there is none.
+
+    Older folders hold it twice, and what stands under the name with "_dict" holds.
 
     Raises:
         ModelError: it is no object.
     """
-    part = config.get(name)
-    if part is None:
-        return {}
-    if not isinstance(part, Mapping):
-        raise ModelError(f"config.json: {name}: must be an object")
-    return part
+    found: dict[str, Any] = {}
+    for key in (name, f"{name}_dict"):
+        part = config.get(key)
+        if part is not None and not isinstance(part, Mapping):
+            raise ModelError(f"config.json: {key}: must be an object")
+        found |= part or {}
+    return found

@@ -1,15 +1,17 @@
-"""CLIP's two towers (Radford et al. 2021, sec. 2.4; Dosovitskiy et al. 2021).
+"""CLIP: two towers whose vectors are compared (Radford et al. 2021, sec. 2; fig. 3).
 
-    x = x + attention(norm(x))        } in every block; pictures look in both directions,
-    x = x + feed_forward(norm(x))     } texts back only
+    I = normalised(vision_model(picture) W_i)         D features of a tower → P of a vector
+    T = normalised(text_model(text) W_t)
+    logits = exp(logit_scale) I Tᵀ  (+ logit_bias)
 
 The modules have the names of transformers' CLIPModel, so that state dicts are the same.
 
-N items, T tokens, V tokens of the vocabulary, H heads, D features.
+N items, T tokens, V tokens of the vocabulary, C channels, S side of a picture.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -17,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vermilion.errors import ModelError
-from vermilion.models.contrast.config import TextConfig, TowerConfig, section
-from vermilion.models.contrast.weights import Part, fill, laid_out
+from vermilion.models.contrast.blocks import Blocks, draw_first_weights
+from vermilion.models.contrast.config import TextConfig, VisionConfig, section
+from vermilion.models.contrast.resnet import ResNet
 from vermilion.models.files import TensorFiles, read_json
-from vermilion.nn.attention import attention
-from vermilion.nn.feed_forward import ACTIVATIONS
-from vermilion.nn.linear import Embedding, Linear
+from vermilion.models.weights import Part, fill, laid_out
+from vermilion.nn.linear import Conv2d, Embedding, Linear
 from vermilion.nn.norm import LayerNorm
 from vermilion.nn.positions import LearnedPositions
 
@@ -31,74 +33,6 @@ from vermilion.nn.positions import LearnedPositions
 _HIGHEST = 2
 # What may stand beside a tower that is opened alone.
 _HEADS = ("text_projection", "visual_projection", "vision_model", "logit_scale")
-
-
-class Attention(nn.Module):
-    """Multi-head attention of a sequence to itself (Vaswani et al. 2017, sec. 3.2.2)."""
-
-    def __init__(self, config: TowerConfig) -> None:
-        super().__init__()
-        size = config.hidden_size
-        self.heads = config.num_attention_heads
-        self.q_proj = Linear(size, size)
-        self.k_proj = Linear(size, size)
-        self.v_proj = Linear(size, size)
-        self.out_proj = Linear(size, size)
-
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
-        """(N, T, D) → (N, T, D); with `causal` a token looks at itself and those before it."""
-        q, k, v = (
-            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, H, T, D/H)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        y: Tensor = self.out_proj(attention(q, k, v, causal=causal).transpose(1, 2).flatten(2))
-        return y  # (N, T, D)
-
-
-class FeedForward(nn.Module):
-    """fc2(f(fc1(x))) for each token by itself (Vaswani et al. 2017, eq. 2)."""
-
-    def __init__(self, config: TowerConfig) -> None:
-        super().__init__()
-        self.activation = ACTIVATIONS[config.hidden_act]
-        self.fc1 = Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, T, D) → (N, T, D)."""
-        y: Tensor = self.fc2(self.activation(self.fc1(x)))
-        return y
-
-
-class Block(nn.Module):
-    """Attention and feed-forward, each added to the stream from a normalised copy of it."""
-
-    def __init__(self, config: TowerConfig) -> None:
-        super().__init__()
-        self.layer_norm1 = LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.self_attn = Attention(config)
-        self.layer_norm2 = LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.mlp = FeedForward(config)
-
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
-        """(N, T, D) → (N, T, D)."""
-        x = x + self.self_attn(self.layer_norm1(x), causal)
-        y: Tensor = x + self.mlp(self.layer_norm2(x))
-        return y
-
-
-class Blocks(nn.Module):
-    """All blocks of a tower."""
-
-    def __init__(self, config: TowerConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
-
-    def forward(self, x: Tensor, *, causal: bool, skip: int = 0) -> Tensor:
-        """(N, T, D) → (N, T, D), without the last `skip` blocks."""
-        for layer in self.layers[: len(self.layers) - skip]:
-            x = layer(x, causal)
-        return x
 
 
 class TextEmbeddings(nn.Module):
@@ -142,6 +76,7 @@ class TextTransformer(nn.Module):
         self.embeddings = TextEmbeddings(config)
         self.encoder = Blocks(config)
         self.final_layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        draw_first_weights(self, config)
 
     @classmethod
     def from_folder(
@@ -223,3 +158,133 @@ class TextTransformer(nn.Module):
             return (ids == end).int().argmax(1)
         # Tokens of textual inversion have still higher numbers.
         return ids.masked_fill(ids >= self.config.vocab_size, 0).argmax(1)
+
+
+class VisionEmbeddings(nn.Module):
+    """Features of patches, before them those of a picture as a whole, and of their places."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        size, patch = config.hidden_size, config.patch_size
+        self.class_embedding = nn.Parameter(torch.zeros(size))
+        self.patch_embedding = Conv2d(config.num_channels, size, patch, stride=patch, bias=False)
+        places = (config.image_size // patch) ** 2 + 1
+        self.position_embedding = LearnedPositions(places, size)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(N, C, S, S) → (N, T, D)."""
+        patches = self.patch_embedding(pictures).flatten(2).transpose(1, 2)  # (N, T - 1, D)
+        whole = self.class_embedding.expand(len(pictures), 1, -1)  # (N, 1, D)
+        return torch.cat((whole, patches), dim=1) + self.position_embedding.weight
+
+
+class VisionTransformer(nn.Module):
+    """CLIP's picture tower: transformers' CLIPVisionModel.
+
+    Args:
+        config: its sizes.
+
+    Attributes:
+        size: D, features of a picture's vector before it is projected.
+    """
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config, self.size = config, config.hidden_size
+        self.embeddings = VisionEmbeddings(config)
+        self.pre_layrnorm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.encoder = Blocks(config)
+        self.post_layernorm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        draw_first_weights(self, config)
+
+    def hidden(self, pictures: Tensor) -> Tensor:
+        """Features of every patch, the picture as a whole first: (N, C, S, S) → (N, T, D).
+
+        Raises:
+            ValueError: the pictures are of another size.
+        """
+        side = self.config.image_size
+        if pictures.shape[1:] != (self.config.num_channels, side, side):
+            raise ValueError(
+                f"pictures: must be (N, {self.config.num_channels}, {side}, {side})"
+                f" (found {tuple(pictures.shape)})"
+            )
+        x: Tensor = self.encoder(self.pre_layrnorm(self.embeddings(pictures)), causal=False)
+        return x  # (N, T, D)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """A vector for each picture: (N, C, S, S), normalised as its `Preprocess` does → (N, D)."""
+        y: Tensor = self.post_layernorm(self.hidden(pictures)[:, 0])
+        return y
+
+
+class CLIP(nn.Module):
+    """Two towers, their projections, and the scale of the logits.
+
+    A tower is locked where its parameters do not require gradients (LiT, Zhai et al. 2022). The
+    text tower may be any module that gives vectors; `nn.Identity` takes vectors that were made
+    beforehand.
+
+    Args:
+        vision_model: (N, C, S, S) → (N, D); its attribute `size` is D.
+        text_model: whatever the texts are → (N, text_size).
+        text_size: features that the text tower gives; None: its attribute `size`.
+        projection_dim: P; None: the texts' vectors stay as they are, and pictures come to lie
+            beside them.
+        logit_bias: whether there is one, as the sigmoid loss wants it (Zhai et al. 2023, sec. 3.2).
+
+    Attributes:
+        logit_scale: a logarithm; it begins at ln(1/0.07), with a bias at ln 10.
+    """
+
+    def __init__(
+        self,
+        vision_model: VisionTransformer | ResNet,
+        text_model: nn.Module,
+        *,
+        text_size: int | None = None,
+        projection_dim: int | None = 512,
+        logit_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        given = int(getattr(text_model, "size", 0)) if text_size is None else text_size
+        if not given:
+            raise ValueError("text_size: must be given; the text tower does not tell its size")
+        self.projection_dim = given if projection_dim is None else projection_dim
+        self.vision_model = vision_model
+        self.text_model = text_model
+        self.visual_projection = _projection(vision_model.size, self.projection_dim)
+        self.text_projection = (
+            nn.Identity() if projection_dim is None else _projection(given, projection_dim)
+        )
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(10 if logit_bias else 1 / 0.07)))
+        self.logit_bias = nn.Parameter(torch.tensor(-10.0)) if logit_bias else None
+
+    def get_image_features(self, pictures: Tensor) -> Tensor:
+        """Vectors of pictures, of any length: (N, C, S, S) → (N, P)."""
+        y: Tensor = self.visual_projection(self.vision_model(pictures))
+        return y
+
+    def get_text_features(self, *texts: Tensor) -> Tensor:
+        """Vectors of texts, of any length: what the text tower takes → (N, P)."""
+        y: Tensor = self.text_projection(self.text_model(*texts))
+        return y
+
+    def forward(self, pictures: Tensor, *texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors of length 1 of pictures and of texts, (N, P) each, for a loss."""
+        return (
+            F.normalize(self.get_image_features(pictures), dim=-1),
+            F.normalize(self.get_text_features(*texts), dim=-1),
+        )
+
+    def logits(self, pictures: Tensor, texts: Tensor) -> Tensor:
+        """How well they go together: vectors of length 1, (N, P) and (M, P) → (N, M)."""
+        logits = self.logit_scale.exp() * pictures @ texts.T  # (N, M)
+        return logits if self.logit_bias is None else logits + self.logit_bias
+
+
+def _projection(size: int, projection_dim: int) -> Linear:
+    layer = Linear(size, projection_dim, bias=False)
+    if not layer.weight.is_meta:
+        nn.init.normal_(layer.weight, std=size**-0.5)
+    return layer
