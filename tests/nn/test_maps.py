@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vermilion.nn import maps
-from vermilion.nn.maps import GroupNorm, geglu
+from vermilion.nn.maps import GroupNorm, gated
 
 pytestmark = pytest.mark.skipif(maps.library() is None, reason="needs a C compiler")
 
@@ -89,17 +89,23 @@ def test_a_picture_does_not_depend_on_its_batch_or_on_threads() -> None:
 def test_gates_and_their_gradients_are_torchs(
     rows: tuple[int, ...], size: int, biased: bool
 ) -> None:
-    given = [torch.randn(*rows, 24), torch.randn(2 * size, 24)]
+    given = [2 * torch.randn(*rows, 2 * size)]
     given += [torch.randn(2 * size)] if biased else []
     dy = torch.randn(*rows, size)
     for part in given:
         part.requires_grad_()
-    y = geglu(*given)
+    y = gated(*given)
     found = torch.autograd.grad(y, given, dy)
     doubles = [part.detach().double().requires_grad_() for part in given]
-    value, gate = F.linear(*doubles).chunk(2, dim=-1)
+    value, gate = (doubles[0] + doubles[1] if biased else doubles[0]).chunk(2, dim=-1)
     right = value * F.gelu(gate)
     expected = torch.autograd.grad(right, doubles, dy.double())
     torch.testing.assert_close(y, right.float(), rtol=1e-5, atol=1e-5)
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one, other.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_gates_that_do_not_fit_are_torchs() -> None:
+    h, bias = torch.randn(3, 10), torch.randn(10)
+    value, gate = (h + bias).chunk(2, dim=-1)
+    torch.testing.assert_close(gated(h, bias), value * F.gelu(gate))

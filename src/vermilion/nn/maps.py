@@ -89,22 +89,20 @@ class GroupNorm(nn.GroupNorm):
         return ACTIVATIONS["silu"](y) if silu else y
 
 
-def geglu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A product whose second half gates the first (Shazeer 2020, eq. 6): a * gelu(b).
+def gated(h: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The second half of the features gates the first (Shazeer 2020, eq. 6): a * gelu(b).
 
     Args:
-        x: (..., C).
-        weight: (2F, C).
-        bias: (2F,) or None.
+        h: (..., 2F).
+        bias: (2F,), added to h first: a product that adds one itself copies it to every row.
 
     Returns:
         (..., F).
     """
-    if _fits(len(weight) // 2, x, weight, bias):
-        # A bias is added on the way: a product with one first copies it to every row.
-        y: Tensor = _Gate.apply(F.linear(x, weight), bias)  # type: ignore[no-untyped-call]
+    if _fits(h.shape[-1] // 2, h, bias):
+        y: Tensor = _Gate.apply(h, bias)  # type: ignore[no-untyped-call]
         return y
-    value, gate = F.linear(x, weight, bias).chunk(2, dim=-1)  # (..., F) each
+    value, gate = (h if bias is None else h + bias).chunk(2, dim=-1)  # (..., F) each
     return value * F.gelu(gate)
 
 

@@ -25,6 +25,7 @@ from vermilion.models.diffusion.transformer import (
 from vermilion.nn.convolution import Conv2d
 from vermilion.nn.dropout import dropout
 from vermilion.nn.linear import Linear
+from vermilion.nn.maps import GroupNorm
 from vermilion.nn.norm import LayerNorm
 
 
@@ -46,11 +47,6 @@ def time_encoding(
     phase = t.float()[:, None] * torch.exp(-math.log(10000) * steps / (half - freq_shift))
     waves = (phase.cos(), phase.sin()) if flip_sin_to_cos else (phase.sin(), phase.cos())
     return torch.cat(waves, dim=-1)  # (N, size)
-
-
-def silu(x: Tensor) -> Tensor:
-    """SiLU of what nobody else holds: where no gradients are wanted it takes no new memory."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class TimestepEmbedding(nn.Module):
@@ -103,11 +99,11 @@ class ResnetBlock2D(nn.Module):
     ) -> None:
         super().__init__()
         self.scale_shift, self.dropped = scale_shift, dropped
-        self.norm1 = nn.GroupNorm(groups, channels, eps)
+        self.norm1 = GroupNorm(groups, channels, eps)
         self.conv1 = Conv2d(channels, out_channels, 3, padding=1)
         if time_features is not None:
             self.time_emb_proj = Linear(time_features, (1 + scale_shift) * out_channels)
-        self.norm2 = nn.GroupNorm(groups, out_channels, eps)
+        self.norm2 = GroupNorm(groups, out_channels, eps)
         self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = (
             Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
@@ -120,16 +116,11 @@ class ResnetBlock2D(nn.Module):
             x: the features.
             embedding: of time, after the SiLU that all blocks begin with, (N, E).
         """
-        h = self.conv1(silu(self.norm1(x)))  # (N, C, H, W)
-        if embedding is None:
-            h = self.norm2(h)
-        elif self.scale_shift:
-            told = self.time_emb_proj(embedding)[:, :, None, None]  # (N, 2C, 1, 1)
-            scale, shift = told.chunk(2, dim=1)
-            h = torch.addcmul(shift, self.norm2(h), 1 + scale)  # (N, C, H, W)
-        else:
-            h = self.norm2(h.add_(self.time_emb_proj(embedding)[:, :, None, None]))
-        h = silu(h)  # (N, C, H, W)
+        h = self.conv1(self.norm1(x, silu=True))  # (N, C, H, W)
+        told = None if embedding is None else self.time_emb_proj(embedding)  # (N, C or 2C)
+        if told is not None and not self.scale_shift:
+            h, told = h.add_(told[:, :, None, None]), None
+        h = self.norm2(h, silu=True, told=told)  # (N, C, H, W)
         if self.training and self.dropped > 0:  # on tokens, whose memory is in one piece
             tokens = dropout(to_tokens(h), self.dropped, training=True)  # (N, T, C)
             h = to_map(tokens, *h.shape[2:])

@@ -32,12 +32,12 @@ from vermilion.models.diffusion.blocks import (
     Upsample2D,
     clear,
     draw_weights,
-    silu,
     time_encoding,
 )
 from vermilion.models.diffusion.config import UNET_2D, UNetConfig
 from vermilion.models.diffusion.transformer import SpatialAttention, Transformer2DModel
 from vermilion.nn.linear import Conv2d, Embedding, Linear
+from vermilion.nn.maps import GroupNorm
 
 
 class UNet(nn.Module):
@@ -58,7 +58,7 @@ class UNet(nn.Module):
         self.down_blocks = nn.ModuleList(_down(config, level) for level in range(levels))
         self.mid_block = _mid(config)
         self.up_blocks = nn.ModuleList(_up(config, level) for level in reversed(range(levels)))
-        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, first, config.norm_eps)
+        self.conv_norm_out = GroupNorm(config.norm_num_groups, first, config.norm_eps)
         self.conv_out = Conv2d(first, config.out_channels, 3, padding=1)
 
     def forward(
@@ -95,7 +95,7 @@ class UNet(nn.Module):
             x = self.mid_block(x, e, context)
         for up in self.up_blocks:
             x = up(x, e, context, kept)
-        x = self.conv_out(silu(self.conv_norm_out(x)))  # (N, out_channels, H, W)
+        x = self.conv_out(self.conv_norm_out(x, silu=True))  # (N, out_channels, H, W)
         return x.contiguous()
 
     def embed(self, t: Tensor, labels: Tensor | None = None) -> Tensor:

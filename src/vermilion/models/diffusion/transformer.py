@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from vermilion.nn.attention import attention
 from vermilion.nn.linear import Conv2d, Linear
+from vermilion.nn.maps import GroupNorm, gated
 from vermilion.nn.norm import LayerNorm
 
 
@@ -81,7 +82,7 @@ class SpatialAttention(Attention):
 
     def __init__(self, channels: int, head_dim: int, *, groups: int | None, eps: float) -> None:
         super().__init__(channels, channels // head_dim, head_dim, bias=True)
-        self.group_norm = nn.Identity() if groups is None else nn.GroupNorm(groups, channels, eps)
+        self.group_norm = nn.Identity() if groups is None else GroupNorm(groups, channels, eps)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """(N, C, H, W) → (N, C, H, W); the context is not looked at."""
@@ -98,9 +99,9 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, C) → (N, T, F)."""
-        value, gate = self.proj(x).chunk(2, dim=-1)  # (N, T, F) each
-        y: Tensor = value * F.gelu(gate)  # (N, T, F)
-        return y
+        if type(self.proj) is Linear:  # nothing is applied to it
+            return gated(F.linear(x, self.proj.weight), self.proj.bias)  # (N, T, F)
+        return gated(self.proj(x))  # (N, T, F)
 
 
 class FeedForward(nn.Module):
@@ -168,7 +169,7 @@ class Transformer2DModel(nn.Module):
     ) -> None:
         super().__init__()
         self.linear = linear
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm = GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = Linear(channels, channels) if linear else Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
             BasicTransformerBlock(channels, heads, context_size) for _ in range(layers)

@@ -27,11 +27,11 @@ from vermilion.models.diffusion.blocks import (
     UpBlock,
     Upsample2D,
     draw_weights,
-    silu,
 )
 from vermilion.models.diffusion.config import VAEConfig
 from vermilion.models.diffusion.transformer import SpatialAttention
 from vermilion.nn.convolution import Conv2d
+from vermilion.nn.maps import GroupNorm
 
 _EPS = 1e-6
 _OVERLAP = 0.25  # of a tile's side that the next one covers too
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
                 DownBlock(resnets, downsample=None if last else Downsample2D(out, padding=0))
             )
         self.mid_block = _middle(config)
-        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[-1], _EPS)
+        self.conv_norm_out = GroupNorm(config.norm_num_groups, channels[-1], _EPS)
         self.conv_out = Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class Encoder(nn.Module):
         for down in self.down_blocks:
             x = down(x)[-1]
         x = self.mid_block(x)
-        y: Tensor = self.conv_out(silu(self.conv_norm_out(x)))  # (N, 2Z, h, w)
+        y: Tensor = self.conv_out(self.conv_norm_out(x, silu=True))  # (N, 2Z, h, w)
         return y
 
 
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
             into, out = channels[min(level + 1, len(channels) - 1)], channels[level]
             resnets = [_resnet(config, out if i else into, out) for i in range(layers)]
             self.up_blocks.append(UpBlock(resnets, upsample=Upsample2D(out) if level else None))
-        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[0], _EPS)
+        self.conv_norm_out = GroupNorm(config.norm_num_groups, channels[0], _EPS)
         self.conv_out = Conv2d(channels[0], config.out_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class Decoder(nn.Module):
         x = self.mid_block(x)
         for up in self.up_blocks:
             x = up(x)
-        y: Tensor = self.conv_out(silu(self.conv_norm_out(x)))  # (N, C, H, W)
+        y: Tensor = self.conv_out(self.conv_norm_out(x, silu=True))  # (N, C, H, W)
         return y
 
 
