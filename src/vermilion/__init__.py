@@ -5,6 +5,7 @@
     finished = vm.make("a launch set for a small roastery's new dark roast, warm tone")
     taglines = vm.write("Three taglines for a rainy-day bookshop", n=3)
     greeting = vm.speak("Freshly roasted this morning.", out="hello.wav")
+    (fox,) = vm.paint("a red fox", out="fox.png")
     vectors = vm.embed(["rain on a tin roof", "a wet afternoon"])
     engine = vm.load("smollm2-135m")
 
@@ -23,6 +24,8 @@ _WHERE = {
     "make": "vermilion.line.default",
     "write": "vermilion.line.default",
     "speak": "vermilion.line.default",
+    "paint": "vermilion.line.default",
+    "PaintTarget": "vermilion.line.painted:Target",
     "remake": "vermilion.line.default",
     "embed": "vermilion.line.default",
     "load": "vermilion.line.default",
@@ -32,6 +35,7 @@ _WHERE = {
     "verify": "vermilion.line.default",
     "export_asset": "vermilion.line.release:export",
     "verify_file": "vermilion.line.verify",
+    "sealer_of": "vermilion.line.verify",
     "files_in": "vermilion.line.verify",
     "hidden_words": "vermilion.line.verify",
     "add_file": "vermilion.line.files",
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
         export,
         load,
         make,
+        paint,
         remake,
         seal_copy,
         speak,
@@ -79,9 +84,10 @@ if TYPE_CHECKING:
     )
     from vermilion.line.files import add_file, seal_file
     from vermilion.line.finished import FinishedSet, Watcher
+    from vermilion.line.painted import Target as PaintTarget
     from vermilion.line.release import export as export_asset
     from vermilion.line.run import Line
-    from vermilion.line.verify import files_in, hidden_words, verify_file
+    from vermilion.line.verify import files_in, hidden_words, sealer_of, verify_file
     from vermilion.runtime.measure import measure
     from vermilion.runtime.store import Store
     from vermilion.seal.order import SealOptions
@@ -100,6 +106,7 @@ __all__ = [
     "InputError",
     "Library",
     "Line",
+    "PaintTarget",
     "Prompt",
     "Recipe",
     "Sample",
@@ -122,12 +129,14 @@ __all__ = [
     "load",
     "make",
     "measure",
+    "paint",
     "parse_set",
     "plan_lm",
     "read_settings",
     "remake",
     "seal_copy",
     "seal_file",
+    "sealer_of",
     "speak",
     "train_lm",
     "training_settings",

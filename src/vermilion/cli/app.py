@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import vermilion as vm
-from vermilion.cli import doctor, library, make, models, seal, speak, train, write
+from vermilion.cli import doctor, library, make, models, paint, seal, speak, train, write
 from vermilion.cli.show import err
 from vermilion.errors import VermilionError
 
@@ -40,7 +40,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="One brief in, a finished set out: words and voices, made on your own machine.",
+    help="One brief in, a finished set out: words, voices and pictures, made on your own machine.",
 )
 
 
@@ -66,6 +66,7 @@ def _options(
 app.command("make")(make.make)
 app.command("write")(write.write)
 app.command("speak")(speak.speak)
+app.command("paint")(paint.paint)
 app.add_typer(library.app, name="library")
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")

@@ -131,8 +131,7 @@ def init(
 
 
 def _sealer() -> vm.Sealer:
-    settings = vm.get_settings()
-    return vm.Sealer(settings.seal_dir, settings.producer)
+    return vm.sealer_of(vm.get_settings())
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -43,6 +43,11 @@ def speak(text: str, out: str | Path | None = None, **options: Any) -> Asset:
     return default_line().speak(text, out=out, **options)
 
 
+def paint(prompt: str = "", n: int = 1, **options: Any) -> list[Asset]:
+    """Paint `n` pictures; see `Line.paint`."""
+    return default_line().paint(prompt, n=n, **options)
+
+
 def embed(texts: Sequence[str], **options: Any) -> NDArray[np.float32]:
     """Turn texts into vectors; see `Line.embed`."""
     return default_line().embed(texts, **options)
@@ -79,7 +84,7 @@ def verify(path: str | Path, *, model: str | None = None) -> Verdict:
         model: that may have written a text, whose watermark is then looked for; None: it is not.
     """
     settings = get_settings()
-    sealer = Sealer(settings.seal_dir, settings.producer)
+    sealer = looking.sealer_of(settings)
     hidden = None if model is None else looking.hidden_words(settings, sealer, model)
     return looking.verify_file(sealer, Path(path), settings.max_file_bytes, hidden)
 

@@ -107,13 +107,39 @@ class Guard:
         Raises:
             RefusedError: it is explicit, and the setting refuses that.
         """
+        decision = self._look(frames)
+        if decision is not None and decision.action == "refuse":
+            raise RefusedError(f"file: it breaks a safety rule and is not taken in; {decision}")
+        return _noted(decision)
+
+    def painted(self, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+        """Look at a picture that a model painted: (H, W, 3) or (H, W, 4).
+
+        Returns:
+            Notes, as `picture`.
+
+        Raises:
+            RefusedError: it breaks a rule that refuses; it is not kept.
+        """
+        decision = self._look(pixels[None])
+        if decision is not None and decision.action == "refuse":
+            raise RefusedError(
+                f"result: it breaks a safety rule and is not kept; {decision}; try another seed"
+            )
+        return _noted(decision)
+
+    def _look(self, frames: NDArray[np.uint8]) -> Decision | None:
+        """The gravest decision on pictures; None: what judges them is not installed."""
         setting = cast(Setting, self._settings.safety)
         step = -(-len(frames) // _MOST_FRAMES)
         try:
             decisions = [check_picture(frame, setting) for frame in frames[::step]]
         except MissingExtraError:
-            return {"picture_safety": "not judged: the part is not installed"}
-        decision = max(decisions, key=lambda one: one.score)
-        if decision.action == "refuse":
-            raise RefusedError(f"file: it breaks a safety rule and is not taken in; {decision}")
-        return {"picture_safety": decision.to_json()}
+            return None
+        return max(decisions, key=lambda one: one.score)
+
+
+def _noted(decision: Decision | None) -> dict[str, Any]:
+    if decision is None:
+        return {"picture_safety": "not judged: the part is not installed"}
+    return {"picture_safety": decision.to_json()}

@@ -28,6 +28,11 @@ def require_language(card: Card, language: str) -> None:
             f"language: {card.name} speaks {known}, not {wanted}; leave its step out with a 0 in"
             " the brief's counts, or name a voice that speaks it"
         )
+    if card.kind == "picture":
+        raise InputError(
+            f"language: {card.name} understands {known}, not {wanted}; say in {known} what to"
+            " paint, or name a model that understands it"
+        )
     remedy = "name a model that does"
     if language == "zh":
         remedy = (

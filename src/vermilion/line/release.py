@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vermilion.errors import InputError
+from vermilion.errors import InputError, NotFoundError
 from vermilion.library import Library
 from vermilion.line.brief import language_of
 from vermilion.line.keep import slug, write_file
@@ -60,6 +60,8 @@ def about(
         return _about_guest(library, sealer, asset, generations, private)
     prompt = _part(asset.recipe, "prompt")
     model = _part(asset.recipe, "model")
+    sources = _sources(library, sealer, asset, generations, private)
+    photo = _person_s(library, sealer, prompt)
     return About(
         asset_id=asset.id,
         title=_title(asset),
@@ -70,8 +72,25 @@ def about(
         prompt=str(prompt.get("text", "")),
         recipe=asset.recipe,
         family=asset.parents,
-        sources=_sources(library, sealer, asset, generations, private),
+        sources=sources,
+        edited=photo != "" and sources != () and asset.parents[0] == photo,
+        source_type=EDITED_WITH_AI if photo else "",
     )
+
+
+def _person_s(library: Library, sealer: Sealer, prompt: Mapping[str, Any]) -> str:
+    """The id of the picture that was painted over, where a person made that; else empty."""
+    ref = _part(prompt, "settings").get("image")
+    if not ref:
+        return ""
+    try:
+        image = library.get(str(ref))
+    except NotFoundError:  # it was removed since
+        return ""
+    if not is_from_elsewhere(image) or image.path.suffix[1:] not in FORMATS:
+        return ""
+    said = carriers.read(library.read(image), form_of(image))
+    return "" if _is_ais(sealer, image, said) else image.id
 
 
 def is_from_elsewhere(asset: Asset) -> bool:

@@ -22,8 +22,12 @@ from vermilion.line.brief import language_of, read_brief
 from vermilion.line.finished import FinishedSet, Watcher
 from vermilion.line.guard import Guard
 from vermilion.line.keep import slug
+from vermilion.line.known import LibraryPrints
 from vermilion.line.languages import require_language
 from vermilion.line.output import OutputFolder, free_folder
+from vermilion.line.paint import Order
+from vermilion.line.paint import paint as paint_pictures
+from vermilion.line.painted import Target
 from vermilion.line.plan import plan
 from vermilion.line.release import seal, write_sealed
 from vermilion.line.single import (
@@ -34,8 +38,9 @@ from vermilion.line.single import (
     make_one_kind,
 )
 from vermilion.line.single import remake as remake_asset
+from vermilion.line.spoken import speaker
 from vermilion.line.work import SetWork
-from vermilion.runtime.engines import Engine, OnPiece
+from vermilion.runtime.engines import Engine, OnPiece, OnStep
 from vermilion.runtime.loader import Loader
 from vermilion.runtime.store import Store
 from vermilion.seal.order import SealOptions
@@ -60,9 +65,14 @@ class Line:
         self.store = Store(self.settings.models_dir)
         self.guard = Guard(self.settings)
         self.library = Library.open(self.settings.library_dir)
-        self.sealer = Sealer(self.settings.seal_dir, self.settings.producer)
         self.loader = Loader(
             self.store, self.settings, lambda size: GreenList(self.sealer.key, size).green
+        )
+        self.sealer = Sealer(
+            self.settings.seal_dir,
+            self.settings.producer,
+            known=LibraryPrints(self.settings, self.library),
+            voice=speaker(self.loader),
         )
 
     def __enter__(self) -> Self:
@@ -245,6 +255,75 @@ class Line:
         if target is not None:
             write_sealed(target, seal(self.library, self.sealer, asset, options, suffix))
         return asset
+
+    def paint(
+        self,
+        prompt: str = "",
+        *,
+        n: int = 1,
+        best: int | None = None,
+        model: str | None = None,
+        seed: int | None = None,
+        negative_text: str = "",
+        image: str | Path = "",
+        mask: str | Path = "",
+        vary: str = "",
+        blend: tuple[str, str] | None = None,
+        amount: float | None = None,
+        out: str | Path | None = None,
+        on_piece: OnPiece | None = None,
+        on_step: OnStep | None = None,
+        options: SealOptions | None = None,
+        **settings: Any,
+    ) -> list[Asset]:
+        """Paint pictures and keep them; see `line.paint.Order` for what can be asked for.
+
+        Args:
+            prompt: what to paint; may be empty with `vary` and `blend`.
+            n: how many; each has a seed of its own, 1 to 200.
+            best: how many of them to keep, where something can rank them.
+            model: name of the model; None: the usual one.
+            seed: None draws one.
+            negative_text: what to stay away from.
+            image: a file or an asset's id to start from.
+            mask: a file or an asset's id whose light parts are painted anew.
+            vary: id of an asset to change a little.
+            blend: ids of two assets to lead over into one another.
+            amount: 0 to 1, of `vary` and `blend`.
+            out: a file with an ending of pictures, for a single one, or a folder; sealed.
+            on_piece: called with a picture's number and its previews.
+            on_step: called with a picture's number, steps that are done, and all of them.
+            options: how `out` is sealed; None: with a visible mark, private.
+            settings: fields of `PictureSettings`.
+
+        Returns:
+            The pictures; with `svg=True` each is followed by its drawing.
+
+        Raises:
+            InputError, NotFoundError, RefusedError: as `line.paint.paint`.
+            StorageError: `out` cannot be written.
+        """
+        target = None if out is None else Target.of(Path(out), n)
+        if target is not None and target.suffix == "svg":
+            settings["svg"] = True
+        order = Order(
+            text=prompt,
+            negative_text=negative_text,
+            n=n,
+            best=best,
+            model=model,
+            seed=seed,
+            image=str(image),
+            mask=str(mask),
+            vary=vary,
+            blend=blend,
+            amount=amount,
+            settings=settings,
+        )
+        made = paint_pictures(self, order, on_piece, on_step)
+        if target is not None:
+            target.write(self.library, self.sealer, made, options)
+        return made
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> NDArray[np.float32]:
         """Turn texts into vectors, (N, C) float32; what means the same lies close together.

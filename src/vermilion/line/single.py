@@ -20,6 +20,7 @@ from vermilion.line.guard import Guard
 from vermilion.line.keep import keep
 from vermilion.line.languages import require_language
 from vermilion.line.plan import derive_seed
+from vermilion.line.samples import samples
 from vermilion.runtime.engines import OnPiece, TextEncoder
 from vermilion.runtime.loader import Loader
 from vermilion.types import Asset, Brief, Prompt
@@ -59,7 +60,7 @@ def make_one_kind(
     require_language(loader.store.locate(name)[0], language_of(Brief(subject=text)))
     card, engine = loader.open(name)
     prompts = [
-        Prompt(kind=kind, text=text, model=name, seed=_seed_of(first, i), settings=each[i])
+        Prompt(kind=kind, text=text, model=name, seed=seed_of(first, i), settings=each[i])
         for i in range(n)
     ]
     kept: dict[int, Asset] = {}
@@ -78,7 +79,7 @@ def remake(library: Library, loader: Loader, ref: str) -> tuple[Asset, bool]:
     prompt = Prompt(**old.recipe["prompt"])
     craft: Craft = hooks.resolve(hooks.CRAFTS, prompt.kind)()
     card, engine = loader.open(prompt.model)
-    ((_, sample),) = engine.generate([prompt])
+    ((_, sample),) = samples(engine, [prompt], library)
     finished = craft.finish(sample)
     if sha256(craft.encode(finished).content).hexdigest() == old.sha256:
         return old, True
@@ -123,7 +124,7 @@ def check_sound_file(path: Path) -> str:
     return suffix
 
 
-def _seed_of(first: int, index: int) -> int:
+def seed_of(first: int, index: int) -> int:
     """The first of several has the seed itself: alone, it comes out the same."""
     return first if index == 0 else derive_seed(first, "", index, 0)
 

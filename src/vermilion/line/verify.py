@@ -1,6 +1,7 @@
 """Files looked at: read from the disk, with the credential beside them, and judged.
 
-This loads neither the library nor a model, so that a check of many files starts at once.
+This loads no model, and the library only where it has changed since its fingerprints were taken, so
+that a check of many files starts at once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from vermilion.errors import InputError, NotFoundError, StorageError
+from vermilion.line.known import LibraryPrints
 from vermilion.seal.credentials import LARGEST_SIDECAR
 from vermilion.seal.formats import Format, format_of
 from vermilion.seal.kinds import LOOKED_AT, is_misnamed, kind_of
@@ -21,6 +23,12 @@ from vermilion.settings import Settings
 BESIDE = ".c2pa"  # ending of a credential's file
 FOLDER = "credentials"  # where a finished set has them
 MANIFEST = "set.json"  # describes a finished set, and is no part of it
+
+
+def sealer_of(settings: Settings) -> Sealer:
+    """Who seals here, with what files are compared with; it opens neither library nor model yet."""
+    known = LibraryPrints(settings)
+    return Sealer(settings.seal_dir, settings.producer, known=known)
 
 
 def read_file(path: Path, largest: int) -> tuple[bytes, Format]:

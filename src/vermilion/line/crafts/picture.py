@@ -14,6 +14,7 @@ from vermilion.errors import InputError
 from vermilion.line import drawing
 from vermilion.line.checks import Scene
 from vermilion.line.crafts import Encoded
+from vermilion.line.pixels import rgba
 from vermilion.line.reading import checked
 from vermilion.seal.formats import FORMATS
 from vermilion.seal.media import pictures
@@ -81,7 +82,7 @@ class PictureCraft:
         them, and "enlarged", how that was done (see `drawing.enlarge`).
         """
         settings = PictureSettings(**sample.prompt.settings)
-        painted = drawing.rgba(np.asarray(sample.content))
+        painted = rgba(np.asarray(sample.content))
         pixels, how = painted, "as it was"
         if settings.size is not None and not settings.svg:
             pixels, how = drawing.enlarge(painted, settings.size)
@@ -132,7 +133,7 @@ def _check_sources(settings: PictureSettings, where: str) -> None:
 
 
 def _pixels(sample: Sample) -> NDArray[np.uint8]:
-    return drawing.rgba(np.asarray(sample.content))
+    return rgba(np.asarray(sample.content))
 
 
 def _sides(pixels: NDArray[np.uint8]) -> list[int]:

@@ -16,8 +16,11 @@ from vermilion.types import Prompt, Sample
 # Which tokens are green after those that stand there, (V,); see `seal.watermark.text`.
 GreenTokens = Callable[[Sequence[int]], NDArray[np.bool_]]
 
-# Called with a prompt's number and a part of its result: some text, or a waveform.
-OnPiece = Callable[[int, str | NDArray[np.float32]], None]
+# Called with a prompt's number and a part of its result: some text, a waveform, or a preview.
+OnPiece = Callable[[int, str | NDArray[np.float32] | NDArray[np.uint8]], None]
+
+# Called with a prompt's number, how many of its steps are done, and how many there are.
+OnStep = Callable[[int, int, int], None]
 
 
 class Engine(Protocol):
@@ -58,6 +61,30 @@ class Engine(Protocol):
 
         Raises:
             InputError: a prompt's setting cannot be used.
+        """
+        ...
+
+
+class PaintingEngine(Engine, Protocol):
+    """What the engines of models of the kind "picture" are."""
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        on_piece: OnPiece | None = None,
+        *,
+        pictures: Mapping[str, NDArray[np.uint8]] | None = None,
+        on_step: OnStep | None = None,
+    ) -> Iterator[tuple[int, Sample]]:
+        """As `Engine.generate`; samples are uint8 (H, W, 3) or (H, W, 4), straight alpha.
+
+        Args:
+            prompts: see `types.PictureSettings`; what is said of the finished file (size, svg)
+                is not for the engine.
+            on_piece: called with previews, uint8 (H, W, C).
+            pictures: those that the settings image, mask and blend name, by asset id: (H, W, 4)
+                of any size, straight alpha.
+            on_step: called after each step.
         """
         ...
 
