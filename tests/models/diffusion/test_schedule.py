@@ -72,8 +72,8 @@ def test_betas_are_those_of_diffusers(fields: dict[str, Any], zero: bool) -> Non
     fields = fields | {"rescale_betas_zero_snr": zero, "prediction_type": "v_prediction"}
     ours = DiscreteSchedule(config(class_name="DDPMScheduler", **fields))
     theirs = diffusers.DDPMScheduler(**fields)
-    np.testing.assert_allclose(ours.betas, theirs.betas.numpy(), atol=2e-6, rtol=2e-3)
-    np.testing.assert_allclose(ours.alphas_cumprod, theirs.alphas_cumprod.numpy(), atol=2e-6)
+    np.testing.assert_allclose(ours.betas, theirs.betas, atol=2e-7, rtol=0)
+    np.testing.assert_allclose(ours.alphas_cumprod, theirs.alphas_cumprod, atol=1e-7, rtol=1e-5)
     if zero:
         assert ours.snr(torch.tensor(999)).item() == 0.0
         assert ours.betas[-1] == 1.0
@@ -82,24 +82,25 @@ def test_betas_are_those_of_diffusers(fields: dict[str, Any], zero: bool) -> Non
 def test_given_betas_are_taken_as_they_are() -> None:
     betas = (0.1, 0.2, 0.3)
     ours = DiscreteSchedule(config(num_train_timesteps=3, trained_betas=betas))
-    np.testing.assert_allclose(ours.alphas_cumprod, [0.9, 0.72, 0.504])
+    np.testing.assert_allclose(ours.alphas_cumprod, [0.9, 0.72, 0.504], rtol=1e-6)
 
 
 @pytest.mark.parametrize("fields", [{}, COSINE, STABLE_DIFFUSION])
 def test_the_posterior_is_that_of_diffusers(fields: dict[str, Any]) -> None:
     ours = DiscreteSchedule(config(**fields))
     theirs = diffusers.DDPMScheduler(**fields, clip_sample=False, prediction_type="sample")
-    # Near the picture their float32 table loses three digits; their formulas are what is tested.
-    theirs.alphas_cumprod = torch.from_numpy(ours.alphas_cumprod)
+    # One step of one level: differences of float32 numbers near 1 lose three digits.
+    theirs.alphas_cumprod = ours.alphas_cumprod.double()
     x, x0 = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64)
     for t in (1, 2, 10, 500, 999):
         a, b, variance = ours.posterior(t)
-        assert variance == pytest.approx(float(theirs._get_variance(t)), rel=1e-6)
+        assert variance == pytest.approx(float(theirs._get_variance(t)), rel=1e-3)
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
         generator.manual_seed(0)
         wanted = theirs.step(x0, t, x, generator=generator).prev_sample
-        torch.testing.assert_close(a * x0 + b * x + variance**0.5 * noise, wanted)
+        found = a * x0 + b * x + variance**0.5 * noise
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
     assert ours.posterior(0)[2] == 0.0
 
 
@@ -279,7 +280,7 @@ def test_what_diffusers_wrote_is_read_and_written_back(peer: Any, tmp_path: Path
     }
     if hasattr(back, "betas"):
         betas = make_schedule(ours).betas  # type: ignore[attr-defined]
-        np.testing.assert_allclose(betas, back.betas.numpy(), atol=1e-7)
+        np.testing.assert_allclose(betas, back.betas, atol=1e-7)
 
 
 @pytest.mark.parametrize(

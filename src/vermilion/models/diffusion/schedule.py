@@ -15,17 +15,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vermilion.models.diffusion.scheduler_config import SchedulerConfig, Spacing
 from vermilion.models.diffusion.timesteps import Timesteps, discrete_timesteps, flow_timesteps
-
-Doubles = NDArray[np.floating[Any]]
 
 
 class Schedule(ABC):
@@ -109,8 +104,9 @@ class DiscreteSchedule(Schedule):
     """The variance-preserving path of DDPM, in T steps (Ho et al. 2020).
 
     Attributes:
-        betas: (T,), float64, the variance that each step adds.
-        alphas_cumprod: (T,), float64: abar_t = alpha_t^2.
+        betas: (T,), float32, the variance that each step adds.
+        alphas_cumprod: (T,), float32: abar_t = alpha_t^2. Models were trained with the product in
+            float32, and where nearly all is noise its rounding matters more than its precision.
 
     Raises:
         ModelError: the configuration is one of a rectified flow.
@@ -118,10 +114,10 @@ class DiscreteSchedule(Schedule):
 
     def __init__(self, config: SchedulerConfig) -> None:
         super().__init__(config)
-        self.betas = make_betas(config)
-        self.alphas_cumprod: Doubles = np.cumprod(1 - self.betas)  # (T,)
-        self._alphas = torch.from_numpy(np.sqrt(self.alphas_cumprod)).float()  # (T,)
-        self._sigmas = torch.from_numpy(np.sqrt(1 - self.alphas_cumprod)).float()  # (T,)
+        self.betas = make_betas(config)  # (T,)
+        self.alphas_cumprod = torch.cumprod(1 - self.betas, 0)  # (T,)
+        self._alphas = self.alphas_cumprod.sqrt()  # (T,)
+        self._sigmas = (1 - self.alphas_cumprod).sqrt()  # (T,)
 
     def alpha(self, t: Tensor) -> Tensor:
         """sqrt(abar_t), for whole t."""
@@ -146,7 +142,7 @@ class DiscreteSchedule(Schedule):
             noise: (N, C, H, W), standard normal.
             t: (N,), whole numbers.
         """
-        beta = torch.from_numpy(self.betas).to(x)[t][:, None, None, None]  # (N, 1, 1, 1)
+        beta = self.betas.to(x)[t][:, None, None, None]  # (N, 1, 1, 1)
         return (1 - beta).sqrt() * x + beta.sqrt() * noise  # (N, C, H, W)
 
     def posterior(self, t: int) -> tuple[float, float, float]:
@@ -175,7 +171,7 @@ class DiscreteSchedule(Schedule):
     ) -> Timesteps:
         """See `Schedule.timesteps`."""
         return discrete_timesteps(
-            self.alphas_cumprod,
+            self.alphas_cumprod.double().numpy(),
             self.config,
             num_inference_steps,
             sampler,
@@ -223,32 +219,32 @@ def make_schedule(config: SchedulerConfig) -> Schedule:
     return FlowSchedule(config) if config.is_flow else DiscreteSchedule(config)
 
 
-def make_betas(config: SchedulerConfig) -> Doubles:
+def make_betas(config: SchedulerConfig) -> Tensor:
     """The variances beta_t that the steps of the forward process add.
 
     Args:
         config: of a variance-preserving path.
 
     Returns:
-        (T,), float64, each above 0 and at most 1.
+        (T,), float32, each above 0 and at most 1.
     """
     steps, first, last = config.num_train_timesteps, config.beta_start, config.beta_end
     if config.trained_betas is not None:
-        betas = np.asarray(config.trained_betas, np.float64)
+        betas = torch.tensor(config.trained_betas, dtype=torch.float32)
     elif config.beta_schedule == "linear":
-        betas = np.linspace(first, last, steps)
+        betas = torch.linspace(first, last, steps)
     elif config.beta_schedule == "scaled_linear":
-        betas = np.linspace(math.sqrt(first), math.sqrt(last), steps) ** 2
+        betas = torch.linspace(math.sqrt(first), math.sqrt(last), steps) ** 2
     elif config.beta_schedule == "sigmoid":
-        betas = first + (last - first) / (1 + np.exp(-np.linspace(-6, 6, steps)))
+        betas = first + (last - first) * torch.linspace(-6, 6, steps).sigmoid()
     else:  # squaredcos_cap_v2: Nichol & Dhariwal 2021, eq. 17, with beta at most 0.999
-        u = np.arange(steps + 1) / steps
-        abar = np.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2  # (T + 1,)
-        betas = np.minimum(1 - abar[1:] / abar[:-1], 0.999)
+        share = torch.arange(steps + 1, dtype=torch.float64) / steps
+        abar = torch.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2  # (T + 1,)
+        betas = (1 - abar[1:] / abar[:-1]).clamp(max=0.999).float()
     return rescale_zero_terminal_snr(betas) if config.rescale_betas_zero_snr else betas
 
 
-def rescale_zero_terminal_snr(betas: Doubles) -> Doubles:
+def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     """Shift and stretch sqrt(abar) so that the last level is pure noise (Lin et al. 2023, alg. 1).
 
     Args:
@@ -257,8 +253,7 @@ def rescale_zero_terminal_snr(betas: Doubles) -> Doubles:
     Returns:
         (T,), whose first is the same and whose last is 1.
     """
-    root = np.sqrt(np.cumprod(1 - betas))  # (T,)
-    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    root = torch.cumprod(1 - betas, 0).sqrt()  # (T,)
+    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
     abar = root**2
-    ratio = np.concatenate([abar[:1], abar[1:] / abar[:-1]])  # (T,), abar is 0 only at the last
-    return 1 - ratio
+    return 1 - torch.cat([abar[:1], abar[1:] / abar[:-1]])  # abar is 0 only at the last
