@@ -16,7 +16,6 @@ from vermilion.line.finished import FinishedSet
 from vermilion.line.run import Line
 from vermilion.runtime.engines import Engine
 from vermilion.seal.order import SealOptions
-from vermilion.seal.seal import Sealer
 from vermilion.seal.verify import Verdict
 from vermilion.settings import get_settings
 from vermilion.types import Asset, Brief

@@ -115,6 +115,11 @@ class Authority:
     earlier: tuple[Signing, ...] = ()
     trusted: str = ""
 
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether there is an authority, or was one: then `open` makes none."""
+        return (folder / _FILE).exists() or any((folder / "earlier").glob("*.json"))
+
     @classmethod
     def open(cls, folder: Path) -> Self:
         """The authority in this folder, made when there is none yet.

@@ -119,6 +119,20 @@ def manifest(claim: Claim, form: Format, parents: Sequence[Parent]) -> dict[str,
     }
 
 
+def redact(definition: dict[str, Any], addresses: Sequence[str]) -> None:
+    """Let a manifest take assertions out of those of its ingredients (C2PA 2.2, 6.8).
+
+    Args:
+        definition: the manifest, which is changed.
+        addresses: JUMBF URIs of the assertions.
+    """
+    definition["redactions"] = list(addresses)
+    actions = definition["assertions"][0]["data"]["actions"]
+    for address in addresses:
+        reason = {"action": "c2pa.redacted", "reason": "c2pa.PII.present"}
+        actions.append({**reason, "parameters": {"redacted": address}})
+
+
 def ingredient(claim: Claim, number: int, parent: Parent) -> dict[str, Any]:
     """How a parent is named to C2PA's builder."""
     edited_from = claim.edited and number == 0

@@ -174,6 +174,17 @@ class Opened:
             raise c2pa.C2paError(f"Other: {error}") from None
         return cls(active, state, manifests, results, signers)
 
+    @property
+    def prompts(self) -> list[str]:
+        """JUMBF URIs of the assertions of ours in which a prompt stands."""
+        return [
+            f"self#jumbf=/c2pa/{label}/c2pa.assertions/{one['label']}"
+            for label, manifest in self.manifests.items()
+            for one in _list(_dict(manifest).get("assertions"))
+            if _text(one.get("label")).split("__")[0] == claims.RECIPE
+            and _dict(one.get("data")).get("prompt") is not None
+        ]
+
 
 def failures(results: Mapping[str, Any]) -> tuple[str, ...]:
     """The codes of what c2pa found wrong with the active manifest."""

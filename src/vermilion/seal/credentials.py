@@ -11,7 +11,7 @@ import io
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,7 @@ import c2pa
 
 from vermilion.errors import InputError
 from vermilion.seal.authority import Authority
-from vermilion.seal.claims import Claim, Parent, ingredient, manifest
+from vermilion.seal.claims import Claim, Parent, ingredient, manifest, redact
 from vermilion.seal.credential_reader import Credential, Opened, interpret
 from vermilion.seal.formats import Format
 
@@ -57,6 +57,8 @@ def sign(
     claim: Claim,
     parents: Sequence[Parent],
     authority: Authority,
+    *,
+    private: bool = False,
 ) -> Signed:
     """Sign a file. Whatever is changed in it later is found out: sign last.
 
@@ -68,6 +70,8 @@ def sign(
         claim: what is said of it.
         parents: what it was made from; the first of an edit is what was edited.
         authority: who signs.
+        private: whether the prompts that its parents' credentials tell are taken out of those, by
+            C2PA's redaction: who signed them, and that nothing else was changed, stays provable.
 
     Raises:
         InputError: the file or a parent is damaged, or the authority's certificate has expired.
@@ -76,14 +80,18 @@ def sign(
     ingredients = [_ingredient(claim, n, one, authority) for n, one in enumerate(parents)]
     address = authority.current.time_stamps
     notes: tuple[str, ...] = ()
+    if private and (told := _prompts(parents, authority)):
+        redact(definition, told)
+        notes = ("the prompt of what it was made from was taken out of that one's credential",)
     if address is not None:
         if time.monotonic() >= _silent_until.get(address, 0.0):
             try:
-                return _sign(content, form, definition, ingredients, authority, stamped=True)
+                signed = _sign(content, form, definition, ingredients, authority, stamped=True)
+                return replace(signed, notes=notes)
             except c2pa.C2paError:
                 # What else could have failed fails below once more, and is told there.
                 _silent_until[address] = time.monotonic() + SILENCE
-        notes = (f"{address} gave no time stamp, so the time of signing is not proved",)
+        notes += (f"{address} gave no time stamp, so the time of signing is not proved",)
     try:
         signed = _sign(content, form, definition, ingredients, authority, stamped=False)
     except c2pa.C2paError as error:
@@ -130,6 +138,20 @@ def read(
             codes=("general.error",),
         )
     return interpret(opened, authority)
+
+
+def _prompts(parents: Sequence[Parent], authority: Authority) -> list[str]:
+    """Where the credentials of parents, and of theirs, tell a prompt: addresses of assertions."""
+    found: dict[str, None] = {}
+    for parent in parents:
+        if parent.sidecar is None and not parent.form.embeds:
+            continue
+        try:
+            opened = _open(parent.content, parent.form, parent.sidecar, authority)
+        except c2pa.C2paError:
+            continue  # it has no credential, or a damaged one, which is not kept
+        found |= dict.fromkeys(opened.prompts)
+    return list(found)
 
 
 def _open(

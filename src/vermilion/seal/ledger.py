@@ -17,12 +17,12 @@ import base64
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from io import FileIO
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from vermilion.errors import StorageError
 from vermilion.seal.ledger_audit import Audit, Problem, examine
@@ -37,7 +37,7 @@ from vermilion.seal.ledger_lines import (
     prints_of,
     values_of,
 )
-from vermilion.seal.originality import Index, Near, Prints
+from vermilion.seal.originality import Index, Measure, Near, Prints
 from vermilion.seal.private import exclusive, storage
 
 __all__ = ["SAME", "Action", "Audit", "Entry", "Head", "Ledger", "Match", "Problem"]
@@ -45,7 +45,7 @@ __all__ = ["SAME", "Action", "Audit", "Entry", "Head", "Ledger", "Match", "Probl
 FILE, HEAD = "ledger.jsonl", "head.json"
 
 # Within these distances two things are taken for one; see `originality.LIMITS`.
-SAME = {"picture": 10.0, "sound": 0.3, "text": 0.6}
+SAME: Mapping[Measure, float] = {"picture": 10.0, "sound": 0.3, "text": 0.6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Match:
     """An entry that was found, by what, and how far away it is (0: equal)."""
 
     entry: Entry
-    measure: str
+    measure: Measure | Literal["sha256", "asset_id"]
     distance: float
 
 
@@ -153,7 +153,10 @@ class Ledger:
         """
         with self._guard:
             self._refresh()
-            wanted = [("sha256", sha256.lower()), ("asset_id", asset_id.lower())]
+            wanted: list[tuple[Literal["sha256", "asset_id"], str]] = [
+                ("sha256", sha256.lower()),
+                ("asset_id", asset_id.lower()),
+            ]
             found = [
                 Match(self._entry(number), measure, 0.0)
                 for measure, value in wanted

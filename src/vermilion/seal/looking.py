@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,29 @@ from vermilion.seal.marks.expected import Expected, InDrawing, InFilm, InPicture
 from vermilion.seal.media import pictures
 from vermilion.seal.originality import Prints
 from vermilion.seal.watermark import picture as picture_watermark
-from vermilion.seal.watermark import text as text_watermark
-from vermilion.seal.watermark.payload import Found
 
-Hidden = Callable[[str], text_watermark.Found | None]
+
+class Watermark(Protocol):
+    """What a detector found, in a picture, a sound or a text."""
+
+    @property
+    def present(self) -> bool:
+        """Whether this is taken for ours."""
+
+    @property
+    def probability(self) -> float:
+        """That it is found by chance."""
+
+    @property
+    def asset_id(self) -> str | None:
+        """The asset that it names; None: it cannot be read, or this kind names none."""
+
+    @property
+    def names_asset(self) -> bool:
+        """Whether watermarks of this kind name an asset."""
+
+
+Hidden = Callable[[str], Watermark | None]
 """Looks for the watermark of a text that our engine wrote."""
 
 _NO_KEY = "nothing was sealed here yet"
@@ -39,7 +59,7 @@ class Seen:
         mark: whether the mark that was put in is there; None: it was not looked for.
     """
 
-    watermark: Found | text_watermark.Found | None
+    watermark: Watermark | None
     why: str
     prints: Prints
     mark: Finding | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,9 @@ class SealOptions:
         commercial: whether it is meant for commercial use, which the licence must allow.
         place: of a visible mark; see `marks.picture`.
         style: of a visible mark; see `marks.picture`.
+        spoken: whether the mark of a sound is a spoken sentence, not tones.
+        tell: is told what a person should know of a file: what it is close to, what was left out
+            of it.
 
     Raises:
         InputError: the mark is left out without a reason.
@@ -74,6 +77,8 @@ class SealOptions:
     commercial: bool = False
     place: Place = "bottom-right"
     style: Style = "auto"
+    spoken: bool = False
+    tell: Callable[[str], None] = field(default=lambda words: None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.mark and not self.reason.strip():

@@ -22,6 +22,8 @@ from safetensors.numpy import save
 
 from vermilion.errors import InputError
 
+PRINTS_FILE = "prints.safetensors"  # in a model's folder: what it was trained on
+
 Measure = Literal["picture", "sound", "text", "vector"]
 
 # Distances up to the first are those of copies, from the second on those of strangers.

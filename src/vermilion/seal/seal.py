@@ -14,18 +14,18 @@ import hmac
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vermilion import __version__
 from vermilion.errors import InputError, SealError
-from vermilion.seal import carriers, credentials, rights, verify
+from vermilion.seal import carriers, credentials, resemblance, rights, verify
 from vermilion.seal.authority import Authority
 from vermilion.seal.claims import Claim, Parent
 from vermilion.seal.formats import Format
@@ -33,10 +33,13 @@ from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI, Label, Statement
 from vermilion.seal.ledger import Entry, Ledger
 from vermilion.seal.order import About, Sealed, SealOptions
 from vermilion.seal.parameters import to_parameters
-from vermilion.seal.recollection import closest_other
+from vermilion.seal.resemblance import Known, Resemblance
 from vermilion.seal.stamp import Stamped, Work, stamp
 from vermilion.seal.watermark.key import Key, derive
 from vermilion.seal.watermark.text import GreenList
+
+if TYPE_CHECKING:
+    from vermilion.seal.marks.sound import Spoken
 
 
 class Sealer:
@@ -46,10 +49,20 @@ class Sealer:
         folder: where the authority, the key and the ledger live; made when they are first used.
         producer: who makes the content, for the label: a name or a code of printable ASCII
             without spaces.
+        known: what a content is compared with, beside the ledger; None: nothing.
+        voice: speaks the mark of sounds in a language (ISO 639-1); None: nobody does.
     """
 
-    def __init__(self, folder: Path, producer: str = "Vermilion") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        producer: str = "Vermilion",
+        *,
+        known: Known | None = None,
+        voice: Callable[[str], Spoken] | None = None,
+    ) -> None:
         self.folder, self.producer = folder, producer
+        self.known, self._voice = known, voice
 
     @cached_property
     def authority(self) -> Authority:
@@ -103,11 +116,17 @@ class Sealer:
         options = SealOptions() if options is None else options
         target = form if target is None else target
         _check_rights(about, options)
-        stamped = stamp(Work(content, form, target, about, options, self.key))
+        spoken = self._spoken(about, target) if options.spoken and options.mark else None
+        stamped = stamp(Work(content, form, target, about, options, self.key, spoken))
         label = self._label(about)
         labelled = carriers.write(stamped.content, target, self._statement(label, about, options))
         signed = credentials.sign(
-            labelled, target, claim_of(about, options), about.sources, self.authority
+            labelled,
+            target,
+            claim_of(about, options),
+            about.sources,
+            self.authority,
+            private=options.private,
         )
         verdict = verify.examine(
             signed.content,
@@ -120,22 +139,56 @@ class Sealer:
         )
         _must_read_back(verdict, label, about, options)
         entry = _entry(content, signed.content, target, about, options, stamped)
-        near = closest_other(
-            self.ledger.find(prints=stamped.prints),
-            {about.asset_id, *about.family},
-            {entry.original_sha256},
-        )
+        near, relative = self._closest(entry, about, stamped)
         number = self.ledger.append(entry)
+        if self.known is not None:
+            self.known.keep(about.asset_id, stamped.bare)
+        close = near or relative
+        remarks = [*signed.notes, *([] if close is None else [f"it is {close}"])]
+        for remark in remarks:
+            options.tell(f"{about.asset_id}: {remark}")
         notes: dict[str, Any] = {
             **stamped.notes,
             "format": target.suffix,
             "label": label.inner(),
             "ledger": number,
-            "originality": {"score": 1.0} if near is None else asdict(near),
+            "originality": {"score": 1.0} if near is None else near.facts(),
             "found": {finding.what: finding.words for finding in verdict.findings},
-            **({"remarks": list(signed.notes)} if signed.notes else {}),
+            **({"remarks": remarks} if remarks else {}),
         }
         return Sealed(content=signed.content, form=target, sidecar=signed.sidecar, notes=notes)
+
+    def _spoken(self, about: About, target: Format) -> Spoken | None:
+        """The spoken mark of a sound; None: it is no sound.
+
+        Raises:
+            InputError: nobody is there to speak it, or not in that language.
+        """
+        if target.medium != "sound":
+            return None
+        if self._voice is None:
+            raise InputError(
+                "spoken: no voice is at hand here to speak the mark; leave it out, and the mark is"
+                " tones"
+            )
+        return self._voice(about.language)
+
+    def _closest(
+        self, entry: Entry, about: About, stamped: Stamped
+    ) -> tuple[Resemblance | None, Resemblance | None]:
+        """The closest thing that is known and no relative, and the closest that is one."""
+        originals, known, bare = {entry.original_sha256}, self.known, stamped.bare
+        shelf = None if known is None else known.shelf(but=about.asset_id)
+        learnt = None if known is None or not about.model else known.trained_on(about.model)
+        found = [
+            *resemblance.sealed(self.ledger.find(prints=stamped.prints), originals),
+            *resemblance.kept(shelf, bare, originals),
+            *resemblance.trained_on(learnt, bare, about.model),
+        ]
+        family = dict.fromkeys(about.family, "which it was made from")
+        if found and shelf is not None:
+            family |= shelf.relatives(about.asset_id, about.family)
+        return resemblance.closest(found, {about.asset_id}, family)
 
     def verify(
         self,
@@ -150,15 +203,16 @@ class Sealer:
             InputError: the file is damaged or not of that format.
             StorageError: the folder of the seal cannot be read.
         """
-        used = self.folder.exists()
+        has_key = Key.is_in(self.folder)
         return verify.examine(
             content,
             form,
             sidecar,
-            authority=self.authority if used else None,
-            key=self.key if used else None,
-            ledger=self.ledger if used else None,
+            authority=self.authority if Authority.is_in(self.folder / "authority") else None,
+            key=self.key if has_key else None,
+            ledger=self.ledger if has_key else None,
             hidden=hidden,
+            known=self.known,
         )
 
     def source(self, content: bytes, form: Format, about: About) -> Parent:

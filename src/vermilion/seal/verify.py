@@ -6,24 +6,21 @@ file, sidecar → Verdict: signature, signer, label, source, mark, watermark, le
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from vermilion.errors import InputError
 from vermilion.seal import carriers, credentials
 from vermilion.seal.authority import Authority
 from vermilion.seal.credentials import Credential
-from vermilion.seal.findings import EXIT_CODES, Finding, What
+from vermilion.seal.findings import EXIT_CODES, Finding, State, What
 from vermilion.seal.formats import Format
 from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI, Label, Statement
 from vermilion.seal.ledger import Ledger
-from vermilion.seal.looking import Hidden, Seen, look
+from vermilion.seal.looking import Hidden, Seen, Watermark, look
 from vermilion.seal.marks import drawing, tells, text
 from vermilion.seal.marks.expected import Expected
 from vermilion.seal.recollection import Recollection
-from vermilion.seal.watermark import text as text_watermark
-from vermilion.seal.watermark.payload import Found
+from vermilion.seal.resemblance import Known
 
 __all__ = ["EXIT_CODES", "Finding", "Hidden", "Verdict", "What", "examine"]
 
@@ -77,6 +74,7 @@ def examine(
     hidden: Hidden | None = None,
     thorough: bool = True,
     expected: Expected | None = None,
+    known: Known | None = None,
 ) -> Verdict:
     """Look at a file.
 
@@ -90,6 +88,7 @@ def examine(
         hidden: looks for the watermark of a text that our engine wrote; None: nobody does.
         thorough: as `look`.
         expected: likewise.
+        known: what is known beside the ledger; None: nothing.
 
     Raises:
         InputError: the file is damaged or not of that format.
@@ -107,18 +106,18 @@ def examine(
     if mark is not None:
         findings.append(mark)
     findings.append(_watermark(seen, credential))
-    known = alike = ""
+    asked = None
     if ledger is not None:
-        asked = Recollection(ledger, hashlib.sha256(content).hexdigest(), seen.prints, credential)
-        known, alike = asked.known, asked.alike
+        digest = hashlib.sha256(content).hexdigest()
+        asked = Recollection(ledger, digest, seen.prints, credential, known)
         findings += [asked.whether_known(), asked.whether_original()]
-    asset_id = _asset_id(credential, seen.watermark, known)
+    asset_id = _asset_id(credential, seen.watermark, asked)
     return Verdict(
         findings=tuple(findings),
         statement=statement,
         credential=credential,
         asset_id=asset_id,
-        summary=_summary(credential, statement, asset_id, alike),
+        summary=_summary(credential, statement, asset_id, asked),
     )
 
 
@@ -189,57 +188,62 @@ def _watermark(seen: Seen, credential: Credential) -> Finding:
     found = seen.watermark
     if found is None:
         return Finding("watermark", "unknown", f"not looked for: {seen.why}")
-    asset_id = found.asset_id if isinstance(found, Found) else None
-    facts = {"probability": found.probability, "asset_id": asset_id}
+    facts = {"probability": found.probability, "asset_id": found.asset_id}
     if not found.present:
-        return _no_watermark(found, credential, facts)
+        words = _no_watermark(found, credential)
+        state: State = "absent" if words is None else "unknown"
+        return Finding("watermark", state, words or "ours was not found in it", facts)
     chance = f"by chance less than once in {1 / max(found.probability, _NEVER):.0e}"
-    if not isinstance(found, Found):
+    if not found.names_asset:
         return Finding("watermark", "good", f"ours, in its choice of words ({chance})", facts)
-    if asset_id is None:
+    if found.asset_id is None:
         return Finding("watermark", "good", f"ours, its number cannot be read ({chance})", facts)
-    return Finding("watermark", "good", f"ours, of asset {asset_id} ({chance})", facts)
+    return Finding("watermark", "good", f"ours, of asset {found.asset_id} ({chance})", facts)
 
 
-def _no_watermark(
-    found: Found | text_watermark.Found, credential: Credential, facts: Mapping[str, Any]
-) -> Finding:
-    if not isinstance(found, Found):  # texts have one only where it was asked for
-        return Finding("watermark", "unknown", "ours was not found in it", facts)
+def _no_watermark(found: Watermark, credential: Credential) -> str | None:
+    """Why a watermark that was not found need not be there; None: it should be."""
+    if not found.names_asset:  # texts have one only where it was asked for
+        return "ours was not found in it"
     if credential.state == "ours":  # nothing was changed, so nobody took it out
-        return Finding(
-            "watermark", "unknown", "none; it is too plain or too short to hold one", facts
-        )
+        return "none; it is too plain or too short to hold one"
     if credential.state == "trusted":
-        return Finding("watermark", "unknown", "not ours, as it was sealed elsewhere", facts)
-    return Finding("watermark", "absent", "ours was not found in it", facts)
+        return "not ours, as it was sealed elsewhere"
+    return None
 
 
 def _asset_id(
-    credential: Credential, watermark: Found | text_watermark.Found | None, ledger: str
+    credential: Credential, watermark: Watermark | None, asked: Recollection | None
 ) -> str:
     if credential.state == "ours":
         return credential.asset_id
-    if isinstance(watermark, Found) and watermark.present and watermark.asset_id is not None:
+    if watermark is not None and watermark.present and watermark.asset_id is not None:
         return watermark.asset_id
-    return ledger
+    return "" if asked is None else asked.sealed or asked.unsealed
 
 
-def _summary(credential: Credential, statement: Statement, asset_id: str, alike: str) -> str:
+def _summary(
+    credential: Credential, statement: Statement, asset_id: str, asked: Recollection | None
+) -> str:
     if credential.state == "ours":
         how = "Made with parts" if statement.source_type == EDITED_WITH_AI else "Made"
         return f"{how} by AI and sealed here as {asset_id}; nothing was changed since."
     if credential.state == "invalid":
         whose = f" It was sealed here as {asset_id}." if asset_id else ""
         return f"Changed since it was signed, or its credential is damaged.{whose}"
+    if asked is not None and asset_id and asset_id == asked.unsealed:
+        if asked.was_sealed:
+            return f"The unsealed original of {asset_id}, which was sealed here."
+        return f"The very bytes of {asset_id}, which is kept here and was never sealed."
     if asset_id:
-        return f"It was made here as {asset_id}, and has lost its credential or was changed."
+        return f"It was sealed here as {asset_id}, and has lost its credential or was changed."
     if credential.state == "trusted":
         return f"Signed by {credential.issuer}, who is trusted here; nothing was changed since."
     if credential.state == "unknown-signer":
         return "Unchanged since somebody signed it who is not known here."
-    if alike:
-        return f"It resembles {alike}, which was sealed here; that does not prove where it is from."
+    if asked is not None and asked.alike is not None:
+        what = asked.alike.what.removeprefix("asset ")
+        return f"It resembles {what}; that does not prove where it is from."
     if statement.label is not None or statement.source_type in (MADE_BY_AI, EDITED_WITH_AI):
         return "It says that AI made it, and nothing proves that."
     return "Nothing says that AI made it, which does not prove that a person did."

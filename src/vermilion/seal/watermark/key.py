@@ -32,6 +32,11 @@ class Key:
     def __post_init__(self) -> None:
         check(self.content)
 
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether there is a key, or was one: then `open` makes none."""
+        return (folder / FILE).exists() or (folder / _USED).exists()
+
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Read `folder`/watermark.key, and make it (mode 0600) when it is first needed.

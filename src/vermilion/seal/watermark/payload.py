@@ -48,6 +48,11 @@ class Found:
     probability: float
     bit_confidence: float
 
+    @property
+    def names_asset(self) -> bool:
+        """Whether watermarks of this kind name an asset."""
+        return True
+
 
 def pack(asset_id: str) -> int:
     """The payload of an asset.

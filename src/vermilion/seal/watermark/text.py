@@ -53,6 +53,16 @@ class Found:
         """Whether this is taken for a watermark."""
         return self.probability < PRESENT
 
+    @property
+    def asset_id(self) -> str | None:
+        """None: the choice of words names no asset."""
+        return None
+
+    @property
+    def names_asset(self) -> bool:
+        """It does not."""
+        return False
+
 
 class GreenList:
     """Which tokens are green.
