@@ -68,7 +68,7 @@ def test_a_trace_is_clean_small_and_the_same_each_time() -> None:
     root = ElementTree.fromstring(first.svg)
     tags = {re.sub(r"\{.*\}", "", node.tag) for node in root.iter()}
     assert tags == {"svg", "path"}
-    assert {key for node in root for key in node.keys()} == {"d", "fill", "transform"}
+    assert {key for node in root for key in node.attrib} == {"d", "fill", "transform"}
     assert first.colours <= 6
     assert first.paths <= 10
     assert len(first.svg) < 12_000
