@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,22 @@ FAST = (
 )
 """Flags that leave what is computed as it is written, but for products that are joined with a
 sum where the processor can; `-ffp-contract=off` keeps it from that."""
+
+
+_held = threading.local()
+
+
+def room(numbers: int) -> torch.Tensor:
+    """Room for so many float32 numbers or more that a function computes in.
+
+    A thread keeps one, as large as it ever asked for: to ask the system for it anew costs more
+    than many of the functions. What is in it is lost at the next call.
+    """
+    held: torch.Tensor | None = getattr(_held, "room", None)
+    if held is None or held.numel() < numbers:
+        _held.room = None  # two need not be held at once
+        held = _held.room = torch.empty(numbers)
+    return held
 
 
 def _openmp() -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 from ctypes import Structure, byref, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -23,12 +22,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vermilion.nn import linear
-from vermilion.nn.compiled import FAST, compiled
+from vermilion.nn.compiled import FAST, compiled, room
 
 TILE = 4
 """Results are computed in squares of so many places a side."""
-
-_room = threading.local()
 
 
 class _Conv(Structure):
@@ -141,10 +138,10 @@ def _convolve(
     threads = torch.get_num_threads()
     size = (n, outputs, height * scale, width * scale)
     y = torch.empty(size, memory_format=torch.channels_last)
-    room = _room_of(found.winograd_room(byref(shape), threads))
+    held = room(found.winograd_room(byref(shape), threads))
     added = None if bias is None else _pointer(bias)
     found.winograd(
-        byref(shape), _pointer(x), _pointer(weight), added, _pointer(y), _pointer(room), threads
+        byref(shape), _pointer(x), _pointer(weight), added, _pointer(y), _pointer(held), threads
     )
     return y
 
@@ -155,24 +152,16 @@ def _gradient(x: Tensor, dy: Tensor) -> Tensor:
     n, channels, height, width = x.shape
     shape = _Conv(n, height, width, channels, dy.shape[1], 1, 0, 0, 0)
     dw = x.new_empty(dy.shape[1], channels, 3, 3)
-    room = _room_of(found.winograd_weights_room(byref(shape)))
+    held = room(found.winograd_weights_room(byref(shape)))
     found.winograd_weights(
         byref(shape),
         _pointer(x),
         _pointer(dy),
         _pointer(dw),
-        _pointer(room),
+        _pointer(held),
         torch.get_num_threads(),
     )
     return dw
-
-
-def _room_of(numbers: int) -> Tensor:
-    """This thread's room to compute in, kept: asking the system for it anew costs more."""
-    held: Tensor | None = getattr(_room, "held", None)
-    if held is None or held.numel() < numbers:
-        held = _room.held = torch.empty(numbers)
-    return held
 
 
 def _pointer(x: Tensor) -> c_void_p:

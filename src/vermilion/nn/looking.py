@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vermilion.nn.compiled import FAST, compiled
+from vermilion.nn.compiled import FAST, compiled, room
 
 
 class _Attention(Structure):
@@ -68,7 +68,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     shape = _Attention(batch, heads, tokens, k.shape[2], size, scale)
     found: Any = library()
     threads = torch.get_num_threads()
-    room = torch.empty(found.attend_room(byref(shape), threads))
+    held = room(found.attend_room(byref(shape), threads))
     views = (_View(x.data_ptr(), *x.stride()[:3]) for x in (q, k, v, y))
-    found.attend(byref(shape), *views, c_void_p(room.data_ptr()), threads)
+    found.attend(byref(shape), *views, c_void_p(held.data_ptr()), threads)
     return y

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from vermilion.nn.compiled import FAST, compiled
+from vermilion.nn.compiled import FAST, compiled, room
 from vermilion.nn.feed_forward import ACTIVATIONS
 
 
@@ -155,8 +155,8 @@ class _Gate(torch.autograd.Function):
 def _call(name: str, shape: _Norm, *tensors: Tensor) -> None:
     """Call a function of maps.c on this thread's share of the cores."""
     found: Any = library()
-    room = torch.empty(found.norm_room(byref(shape)))
-    pointers = (c_void_p(x.data_ptr()) for x in (*tensors, room))
+    held = room(found.norm_room(byref(shape)))
+    pointers = (c_void_p(x.data_ptr()) for x in (*tensors, held))
     getattr(found, name)(byref(shape), *pointers, torch.get_num_threads())
 
 
