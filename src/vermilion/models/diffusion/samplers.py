@@ -189,7 +189,8 @@ def dpmpp_2m(
         _, sigma, alpha_next, sigma_next = run.levels(index)
         h = reached[index + 1] - reached[index]
         picture = now.x0  # (N, C, H, W)
-        if before is not None and not (index == len(run) - 1 and first_order_at_end):
+        first_order = index == len(run) - 1 and first_order_at_end
+        if before is not None and not first_order and h > 0:
             r = (reached[index] - reached[index - 1]) / h
             picture = picture + (picture - before) / (2 * r)
         before = now.x0

@@ -190,7 +190,7 @@ def _by_ratio(
     abar: Doubles, t: Doubles, rule: Rule, *, karras: bool, ends_early: bool, whole: bool
 ) -> Timesteps:
     """Levels between those of the training, by the ratio sigma / alpha (the sigma of EDM)."""
-    abar = np.maximum(abar, _LEAST_ABAR)
+    abar = np.where(abar == 0, _LEAST_ABAR, abar)
     table = np.sqrt((1 - abar) / abar)  # (T,), rising
     numbers = np.arange(len(table))
     ratio: Doubles = np.interp(t, numbers, table)  # (S,)
@@ -201,16 +201,14 @@ def _by_ratio(
         if rule == "multistep":
             t = t.round() if whole else np.trunc(t)
     ratio = np.append(ratio, table[0] if ends_early else 0.0)  # (S + 1,)
-    if (np.diff(ratio) >= 0).any():
-        raise InputError(
-            f"num_inference_steps: the last of {len(t)} steps would bring no less noise"
-            " (final_sigmas_type sigma_min); use another number or timestep_spacing"
-        )
     alpha = 1 / np.sqrt(1 + ratio**2)
+    sigma = ratio * alpha
+    if rule == "fractional" and ends_early:  # k-diffusion leaves x / alpha, and does not scale back
+        alpha[-1], sigma[-1] = 1.0, ratio[-1]
     return Timesteps(
         t=torch.tensor(t.tolist()),
         alpha=tuple(alpha.tolist()),
-        sigma=tuple((ratio * alpha).tolist()),
+        sigma=tuple(sigma.tolist()),
         init_noise_sigma=1.0,
         is_flow=False,
         num_inference_steps=len(t),
