@@ -7,7 +7,7 @@ Start reading at `forms.read`.
 
 from vermilion.data.pictures.batches import Batch, Batches
 from vermilion.data.pictures.cache import Cache, CacheSettings
-from vermilion.data.pictures.decode import Decoding, Unusable, decode, measure
+from vermilion.data.pictures.decoding import Decoding, Unusable, decode, measure
 from vermilion.data.pictures.faults import Faults
 from vermilion.data.pictures.fields import Fields
 from vermilion.data.pictures.forms import read

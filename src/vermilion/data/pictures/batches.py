@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vermilion.data.pictures.cache import Cache
-from vermilion.data.pictures.decode import Pixels
+from vermilion.data.pictures.decoding import Pixels
 from vermilion.data.pictures.geometry import Shape, below, chance, margins
 from vermilion.errors import InputError
 

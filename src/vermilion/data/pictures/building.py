@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vermilion.data.pictures.decode import Pixels, Unusable, decode
+from vermilion.data.pictures.decoding import Pixels, Unusable, decode
 from vermilion.data.pictures.faults import Faults, Kind, printable
 from vermilion.data.pictures.geometry import Shape, gathered
 from vermilion.data.pictures.pictures import Pictures

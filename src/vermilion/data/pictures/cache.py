@@ -33,7 +33,7 @@ from vermilion.data.pictures.building import (
     mapped,
     rows_of,
 )
-from vermilion.data.pictures.decode import Pixels
+from vermilion.data.pictures.decoding import Pixels
 from vermilion.data.pictures.faults import printable
 from vermilion.data.pictures.geometry import Shape, buckets, whole_shape
 from vermilion.data.pictures.pictures import Pictures
@@ -101,6 +101,7 @@ class Cache:
         chosen = np.fromfile(folder / "shapes.bin", "<i2").astype(np.int64)  # (all,)
         self.states = np.fromfile(folder / "progress.bin", PROGRESS)
         self.faults = faults_in(folder, pictures.faults.limit, len(pictures))
+        self.faults.check()
         good = self.states["state"] == GOOD
         copies = good & _copies(pictures, self.states, apart_from)
         if copies.any():

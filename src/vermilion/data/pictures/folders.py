@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from vermilion.data.pictures.decode import SUFFIXES
+from vermilion.data.pictures.decoding import SUFFIXES
 from vermilion.data.pictures.faults import Faults
 from vermilion.data.pictures.rows import Rows, captions_in, parted, split_in_name
 from vermilion.data.pictures.stores import confined
@@ -72,7 +72,7 @@ def has_texts(root: Path) -> bool:
 
 
 def files_below(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Paths of all files below a folder, with slashes, sorted; hidden ones are passed over."""
+    """Paths of all files below a folder, with slashes, folder by folder; no hidden ones."""
     pending = [("", root)]
     while pending:
         prefix, folder = pending.pop()

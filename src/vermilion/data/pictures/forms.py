@@ -8,7 +8,7 @@ import numpy as np
 
 from vermilion.data.pictures.coco import read_coco
 from vermilion.data.pictures.columns import read_columns
-from vermilion.data.pictures.decode import SUFFIXES, Decoding
+from vermilion.data.pictures.decoding import SUFFIXES, Decoding
 from vermilion.data.pictures.faults import LIMIT, Faults
 from vermilion.data.pictures.fields import Fields
 from vermilion.data.pictures.folders import CAPTIONS, Captions, files_below, has_texts, read_folder
@@ -89,6 +89,7 @@ def read(
         pictures = _captioned(Pictures(index, faults, how or Decoding(), shape), faults)
         faults.check()
         return pictures
+    faults.check()
     first = f", such as {faults.sentences[0]}" if faults.sentences else ""
     raise InputError(f"data: {path} has no picture that can be used{first}")
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vermilion.data.pictures.decode import Decoding, Pixels, decode, measure
+from vermilion.data.pictures.decoding import Decoding, Pixels, decode, measure
 from vermilion.data.pictures.faults import Faults, printable
 from vermilion.data.pictures.geometry import Shape
 from vermilion.data.pictures.rows import Rows, indexed

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from vermilion.data.pictures.decode import SUFFIXES
+from vermilion.data.pictures.decoding import SUFFIXES
 from vermilion.data.pictures.fields import Fields
 from vermilion.data.pictures.rows import Label, captions_in, label_of, split_in_name
 from vermilion.data.pictures.stores import name_below

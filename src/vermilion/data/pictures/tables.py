@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from vermilion.data.pictures.decode import SUFFIXES
+from vermilion.data.pictures.decoding import SUFFIXES
 from vermilion.data.pictures.fields import CAPTION, PICTURE, Fields, Found
 from vermilion.data.pictures.rows import parted
 from vermilion.data.pictures.taker import ADDRESS, Taker

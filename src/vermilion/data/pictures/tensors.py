@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vermilion.data.pictures.decode import Pixels
+from vermilion.data.pictures.decoding import Pixels
 from vermilion.errors import InputError
 
 
