@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.models.diffusion.peers import SEEDS, SHAPE, ours, run_of, theirs, tiny_net
+from tests.models.diffusion.peers import SEEDS, SHAPE, ours, run_of, theirs, tiny_net, tiny_unet
 from vermilion import types
 from vermilion.errors import InputError
 from vermilion.models.diffusion.noise import Noise
@@ -231,6 +231,25 @@ def test_heun_on_a_flow(count: int, shift: float) -> None:
 def test_dpmpp_2m_on_a_flow(count: int, kind: str, shift: float) -> None:
     fields = {"use_flow_sigmas": True, "flow_shift": shift, "prediction_type": kind}
     compare(diffusers.DPMSolverMultistepScheduler, "dpmpp_2m", count, fields)
+
+
+@pytest.mark.parametrize(
+    ("peer", "name"),
+    [
+        (diffusers.DDIMScheduler, "ddim"),
+        (diffusers.EulerDiscreteScheduler, "euler"),
+        (diffusers.HeunDiscreteScheduler, "heun"),
+        (diffusers.DPMSolverMultistepScheduler, "dpmpp_2m"),
+    ],
+)
+def test_a_whole_unet(peer: Any, name: str) -> None:
+    """Of random weights that believe in no picture: x grows, and is compared at its size."""
+    scheduler = peer(prediction_type="v_prediction", **LATENT)
+    config = SchedulerConfig.from_json({"_class_name": peer.__name__, **scheduler.config})
+    unet = tiny_unet()
+    wanted = theirs(scheduler, unet, 5)
+    size = float(wanted.abs().max())
+    close(ours(config, name, unet, 5) / size, wanted / size)
 
 
 def test_what_is_written_gives_the_same_sample_in_diffusers(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def ddim_inversion(
 
 
 def slerp(first: Tensor, second: Tensor, amount: float | Tensor) -> Tensor:
-    """Between two noises along the sphere on which they lie (Shoemake 1985, section 3.3).
+    """Between two noises along the sphere on which they lie (Shoemake 1985).
 
         sin((1 - a) angle) / sin(angle) first + sin(a angle) / sin(angle) second
 

@@ -153,11 +153,10 @@ class DiscreteSchedule(Schedule):
         """
         now = float(self.alphas_cumprod[t])
         before = float(self.alphas_cumprod[t - 1]) if t else 1.0
-        beta = float(self.betas[t])
-        rest = 1 - now
+        beta, rest = 1 - now / before, 1 - now
         return (
             math.sqrt(before) * beta / rest,
-            math.sqrt(1 - beta) * (1 - before) / rest,
+            math.sqrt(now / before) * (1 - before) / rest,
             (1 - before) / rest * beta,
         )
 
