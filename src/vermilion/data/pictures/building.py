@@ -29,7 +29,7 @@ from vermilion.errors import InputError, StorageError
 HEADER = "header.json"
 GOOD, BAD = 1, 2  # states; 0 waits to be decoded
 PROGRESS = np.dtype([("state", "u1"), ("digest", "V16")])
-_PART = 64  # pictures that a thread decodes before it reports
+_PART = 64  # the most pictures that a thread decodes before it reports
 _SAVE_SECONDS = 20.0
 
 T = TypeVar("T")
@@ -220,7 +220,8 @@ class _Builder:
         def part(some: NDArray[np.int64]) -> list[T | _Failure]:
             return [self._tried(work, i) for i in some.tolist()]
 
-        parts = iter([items[at : at + _PART] for at in range(0, len(items), _PART)])
+        size = min(_PART, len(items) // (4 * self.workers) + 1)
+        parts = iter([items[at : at + size] for at in range(0, len(items), size)])
         with ThreadPoolExecutor(self.workers) as pool:
             running = deque(
                 (some, pool.submit(part, some)) for some in islice(parts, self.workers * 2)

@@ -30,10 +30,13 @@ def to_float(pixels: Pixels) -> NDArray[np.float32]:
     """
     if pixels.ndim != 4 or pixels.shape[3] not in (1, 3, 4):
         raise InputError(f"pixels: must be (N, H, W, 1, 3 or 4), found {pixels.shape}")
-    numbers = pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)  # (N, C, H, W)
+    numbers = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32)  # (N, C, H, W)
+    numbers *= np.float32(1 / 255)
     if pixels.shape[3] == 4:
         numbers[:, :3] *= numbers[:, 3:]
-    return np.ascontiguousarray(numbers * 2 - 1)
+    numbers *= 2
+    numbers -= 1
+    return numbers
 
 
 def to_bytes(numbers: NDArray[np.float32]) -> Pixels:
