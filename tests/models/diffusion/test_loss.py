@@ -70,7 +70,7 @@ def test_min_snr_weights_are_those_of_the_paper(gamma: float) -> None:
 
 
 def test_p2_weights_are_those_of_the_paper() -> None:
-    """Choi et al. 2022, eq. 8: the weight of an error of epsilon is 1 / (k + SNR)^gamma."""
+    """Choi et al. 2022: the weight of an error of epsilon is 1 / (k + SNR)^gamma."""
     snr = VP.snr(t)
     found = loss_weights(VP, t, "epsilon", "p2", p2_gamma=0.5, p2_k=2.0)
     torch.testing.assert_close(found, (2.0 + snr) ** -0.5)

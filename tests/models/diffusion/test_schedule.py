@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,10 @@ def test_what_diffusers_wrote_is_read_and_written_back(peer: Any, tmp_path: Path
         ({"num_train_timesteps": 0}, "num_train_timesteps: must be a whole number"),
         ({"beta_start": 1.5}, "beta_start, beta_end, trained_betas: must be from 0"),
         ({"trained_betas": [0.1]}, "trained_betas: there are 1 for 1000 timesteps"),
+        ({"trained_betas": 0.1}, "trained_betas: must be a list"),
+        ({"beta_end": "much"}, "beta_end: must be a number"),
+        ({"beta_end": float("nan")}, "beta_end: must be a number"),
+        ({"clip_sample": 1}, "clip_sample: must be true or false"),
         ({"use_beta_sigmas": True}, "use_beta_sigmas: True is not supported"),
         ({"variance_type": "fixed_large_log"}, "variance_type: must be one of"),
         (
@@ -314,6 +319,19 @@ def test_a_configuration_that_cannot_be_used_is_refused(
     given = {"_class_name": "DDIMScheduler"} | found if found else {}
     with pytest.raises(ModelError, match=sentence):
         SchedulerConfig.from_json(given)
+
+
+def test_a_configuration_can_be_a_key_and_be_copied() -> None:
+    found = SchedulerConfig.from_json({"_class_name": "PNDMScheduler", "skip_prk_steps": True})
+    assert {found: 1}[copy.deepcopy(found)] == 1
+    assert found.to_json()["skip_prk_steps"] is True
+
+
+def test_a_solver_that_reads_half_of_what_is_said_is_written_as_one() -> None:
+    solver = {"_class_name": "DPMSolverMultistepScheduler", "variance_type": "learned"}
+    written = SchedulerConfig.from_json(solver).to_json()
+    assert diffusers.DPMSolverMultistepScheduler.from_config(written).config.variance_type
+    assert SchedulerConfig.from_json(written) == SchedulerConfig.from_json(solver)
 
 
 def test_a_class_that_cannot_say_it_is_not_written() -> None:

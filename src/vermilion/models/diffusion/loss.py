@@ -90,7 +90,7 @@ def loss_weights(
 
         simple    1 for whatever the network says             Ho et al. 2020, eq. 14
         min_snr   min(SNR, snr_gamma) for an error of x_0      Hang et al. 2023, section 3.4
-        p2        1 / (p2_k + SNR)^p2_gamma for one of epsilon  Choi et al. 2022, eq. 8
+        p2        1 / (p2_k + SNR)^p2_gamma for one of epsilon  Choi et al. 2022
 
     Args:
         schedule: the path.

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from reprlib import repr as shortened
-from types import MappingProxyType
 from typing import Any, Literal
 
 from vermilion.errors import InputError, ModelError
@@ -160,7 +159,7 @@ class SchedulerConfig:
     use_flow_sigmas: bool = False
     flow_shift: float = 1.0
     shift: float = 1.0
-    others: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.class_name not in _KNOWN:
@@ -176,9 +175,16 @@ class SchedulerConfig:
                 )
         self._check_numbers()
         self._check_prediction()
-        object.__setattr__(self, "others", MappingProxyType(dict(self.others)))
+        object.__setattr__(self, "others", dict(self.others))
 
     def _check_numbers(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(entry.default, bool) and not isinstance(value, bool):
+                raise ModelError(f"{entry.name}: must be true or false (found {shortened(value)})")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if isinstance(entry.default, float) and not (number and value == value):
+                raise ModelError(f"{entry.name}: must be a number (found {shortened(value)})")
         for name, least in (("num_train_timesteps", 2), ("steps_offset", 0)):
             value = getattr(self, name)
             if type(value) is not int or not least <= value < 2**20:
@@ -193,7 +199,7 @@ class SchedulerConfig:
             )
         for name in ("shift", "flow_shift", "clip_sample_range", "sample_max_value"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            if not 0 < value < math.inf:
                 raise ModelError(f"{name}: must be above 0 (found {shortened(value)})")
         if not 0 < self.dynamic_thresholding_ratio <= 1:
             raise ModelError("dynamic_thresholding_ratio: must be above 0 and at most 1")
@@ -280,13 +286,15 @@ class SchedulerConfig:
         values: dict[str, Any] = {
             "timestep_spacing": "leading" if name in _LEADING else "linspace",
             **_DEFAULTS.get(name, {}),
-            **{key: value for key, value in found.items() if key in ours},
+            **{key: value for key, value in found.items() if key in ours and value is not None},
         }
         if name == FLOW:
             values["prediction_type"] = "flow_prediction"
-        if values.get("variance_type") in (None, "learned"):  # a solver then reads the mean only
-            values.pop("variance_type", None)
-        if values.get("trained_betas") is not None:
+        if name != "DDPMScheduler" and values.get("variance_type") == "learned":
+            values["variance_type"] = "learned_range"  # the others read the mean alone
+        if "trained_betas" in values:
+            if not isinstance(values["trained_betas"], list):
+                raise ModelError("trained_betas: must be a list of numbers")
             values["trained_betas"] = tuple(values["trained_betas"])
         others = {k: v for k, v in found.items() if k not in ours and not k.startswith("_")}
         return cls(class_name=name, others=others, **values)
@@ -307,6 +315,8 @@ class SchedulerConfig:
             )
         said = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         named = {key: value for key, value in said.items() if key in known}
+        if self.class_name.startswith("DPMSolver") and self.variance_type == "learned_range":
+            named["variance_type"] = self.variance_type  # half of what the network says is no mean
         return {"_class_name": self.class_name, **self.others, **named}
 
     def write(self, path: Path) -> None:
