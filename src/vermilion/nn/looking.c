@@ -9,7 +9,7 @@
 
 #include "lanes.h"
 
-enum { KEYS = 192, STRIPS = 6, QUERIES = STRIPS * STRIP };
+enum { KEYS = 96, STRIPS = 12, QUERIES = STRIPS * STRIP };
 
 typedef struct {
     int64_t batch, heads, queries, keys, size;

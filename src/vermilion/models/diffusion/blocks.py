@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from vermilion.models.diffusion.transformer import (
     SpatialAttention,
     Transformer2DModel,
+    repeated,
     to_map,
     to_tokens,
 )
@@ -27,6 +28,8 @@ from vermilion.nn.dropout import dropout
 from vermilion.nn.linear import Linear
 from vermilion.nn.maps import GroupNorm
 from vermilion.nn.norm import LayerNorm
+
+_ALL = slice(None)
 
 
 def time_encoding(
@@ -114,8 +117,10 @@ class ResnetBlock2D(nn.Module):
 
         Args:
             x: the features.
-            embedding: of time, after the SiLU that all blocks begin with, (N, E).
+            embedding: of time, after the SiLU that all blocks begin with, (N, E), or of further
+                items too, which are not read.
         """
+        embedding = None if embedding is None else embedding[: len(x)]  # (N, E)
         h = self.conv1(self.norm1(x, silu=True))  # (N, C, H, W)
         told = None if embedding is None else self.time_emb_proj(embedding)  # (N, C or 2C)
         if told is not None and not self.scale_shift:
@@ -234,6 +239,7 @@ class UpBlock(nn.Module):
         embedding: Tensor | None = None,
         context: Tensor | None = None,
         skips: list[Tensor] | None = None,
+        layers: slice = _ALL,
     ) -> Tensor:
         """(N, C, H, W) → (N, C, 2H, 2W), or where it does not double, (N, C, H, W).
 
@@ -243,13 +249,15 @@ class UpBlock(nn.Module):
             context: (N, S, D).
             skips: what the way down made; its own part is taken from the end. An autoencoder
                 has none.
+            layers: which of the residual blocks are computed now.
         """
-        for number, resnet in enumerate(self.resnets):
+        for number in range(*layers.indices(len(self.resnets))):
+            resnet = self.resnets[number]
             if skips is not None:
-                x = torch.cat((x, skips.pop()), dim=1)  # (N, C + C_skip, H, W)
+                x = torch.cat((x, repeated(skips.pop(), x)), dim=1)  # (N, C + C_skip, H, W)
             x = resnet(x, embedding)  # (N, C, H, W)
             x = self.attentions[number](x, context) if self.attentions else x
-        for upsample in self.upsamplers:
+        for upsample in self.upsamplers if layers.stop is None else ():
             x = upsample(x, skips[-1].shape[2:] if skips else None)  # (N, C, 2H, 2W)
         return x
 

@@ -39,6 +39,32 @@ from vermilion.models.diffusion.transformer import SpatialAttention, Transformer
 from vermilion.nn.linear import Conv2d, Embedding, Linear
 from vermilion.nn.maps import GroupNorm
 
+_LAST, _BUT_LAST = slice(-1, None), slice(0, -1)
+
+
+class FeatureCache:
+    """What is deep in a UNet changes little from step to step and is not computed at each.
+
+    DeepCache (Ma et al. 2023, sec. 3.2) at its shallowest branch: the last residual block alone is.
+
+    Args:
+        interval: at every so manieth step all is computed; at 1 always.
+    """
+
+    def __init__(self, interval: int = 3) -> None:
+        self.interval = interval
+        self._age, self._held = 0, torch.empty(0)
+
+    def recalled(self, items: int) -> Tensor | None:
+        """What was kept for as many items, (N, C, H, W); None where it is to be computed."""
+        self._age += 1
+        fresh = self._age < self.interval and len(self._held) == items
+        return self._held if fresh else None
+
+    def keep(self, h: Tensor) -> None:
+        """Keep what was computed, (N, C, H, W)."""
+        self._age, self._held = 0, h
+
 
 class UNet(nn.Module):
     """A noisy picture and a time in, a prediction of the same height and width out.
@@ -58,6 +84,7 @@ class UNet(nn.Module):
         self.down_blocks = nn.ModuleList(_down(config, level) for level in range(levels))
         self.mid_block = _mid(config)
         self.up_blocks = nn.ModuleList(_up(config, level) for level in reversed(range(levels)))
+        self.reads = any("Cross" in str(block) for block in config.block_types)
         self.conv_norm_out = GroupNorm(config.norm_num_groups, first, config.norm_eps)
         self.conv_out = Conv2d(first, config.out_channels, 3, padding=1)
 
@@ -67,6 +94,7 @@ class UNet(nn.Module):
         t: Tensor,
         context: Tensor | None = None,
         labels: Tensor | None = None,
+        cache: FeatureCache | None = None,
     ) -> Tensor:
         """What it predicts for x at the times t.
 
@@ -76,6 +104,7 @@ class UNet(nn.Module):
             context: tokens that it looks at, (N, S, D); None where the network reads none.
             labels: (N,) or (N, features), see `UNetConfig.class_embed_type`; None where the
                 network is told none.
+            cache: of the steps of these pictures; None: all is computed.
 
         Returns:
             (N, out_channels, H, W).
@@ -86,17 +115,30 @@ class UNet(nn.Module):
         self._check(context, labels)
         e = F.silu(self.embed(t, labels))  # (N, E)
         x = 2 * x - 1 if self.config.center_input_sample else x
+        if self.reads and labels is None and _twins(x, t):
+            x = x[: len(x) // 2]  # guidance shows the same pictures with two contexts
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))  # (N, C, H, W)
         kept = [x]
+        h = None if cache is None else cache.recalled(len(e))  # (N, C, H, W)
+        if h is None:
+            h = self._deep(x, e, context, kept)  # (N, C, H, W)
+            if cache is not None:
+                cache.keep(h)
+        x = self.up_blocks[-1](h, e, context, kept, _LAST)
+        x = self.conv_out(self.conv_norm_out(x, silu=True))  # (N, out_channels, H, W)
+        return x.contiguous()
+
+    def _deep(self, x: Tensor, e: Tensor, context: Tensor | None, kept: list[Tensor]) -> Tensor:
+        """All but the last residual block, which reads x beside what is given: (N, C, H, W)."""
         for down in self.down_blocks:
             kept += down(x, e, context)
             x = kept[-1]
         if self.mid_block is not None:
             x = self.mid_block(x, e, context)
-        for up in self.up_blocks:
+        for up in self.up_blocks[:-1]:
             x = up(x, e, context, kept)
-        x = self.conv_out(self.conv_norm_out(x, silu=True))  # (N, out_channels, H, W)
-        return x.contiguous()
+        h: Tensor = self.up_blocks[-1](x, e, context, kept, _BUT_LAST)
+        return h
 
     def embed(self, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """The embedding of times (N,) and labels, (N, E)."""
@@ -119,8 +161,7 @@ class UNet(nn.Module):
         return waves.to(self.conv_in.weight.dtype)  # (N, C)
 
     def _check(self, context: Tensor | None, labels: Tensor | None) -> None:
-        reads = any("Cross" in str(block) for block in self.config.block_types)
-        if reads and context is None:
+        if self.reads and context is None:
             raise InputError("context: this network reads text; give it a prompt")
         told = self.class_embedding is not None
         if told != (labels is not None):
@@ -160,6 +201,14 @@ class UNet(nn.Module):
     def dtype(self) -> torch.dtype:
         """Of the weights, and of x."""
         return self.conv_in.weight.dtype
+
+
+def _twins(x: Tensor, t: Tensor) -> bool:
+    """Whether the second half of the pictures and times is the first again. No gradients then."""
+    if torch.is_grad_enabled() or len(x) % 2:
+        return False
+    half = len(x) // 2
+    return torch.equal(t[:half], t[half:]) and torch.equal(x[:half], x[half:])
 
 
 def _class_embedding(config: UNetConfig) -> nn.Module | None:

@@ -31,6 +31,12 @@ def to_map(x: Tensor, height: int, width: int) -> Tensor:
     return x.reshape(len(x), height, width, -1).permute(0, 3, 1, 2)
 
 
+def repeated(x: Tensor, other: Tensor) -> Tensor:
+    """x, (N, ...), as often as it takes to have the items of another: item i is also N + i."""
+    times = len(other) // len(x)
+    return x if times == 1 else x.repeat(times, *(1,) * (x.dim() - 1))
+
+
 class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017, sec. 3.2.2) with a projection for each of q, k, v.
 
@@ -144,9 +150,12 @@ class BasicTransformerBlock(nn.Module):
         self.ff = FeedForward(size)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Of x, (N, T, C), and the context, (N, S, D): (N, T, C)."""
+        """Of x, (N, T, C), and the context, (N, S, D): (N, T, C).
+
+        Where x has fewer items they are the same for several contexts, and stay so up to here.
+        """
         normed = self.norm1(x)  # (N, T, C)
-        x = x + self.attn1.attend(normed, normed)
+        x = repeated(x + self.attn1.attend(normed, normed), context)
         x = x + self.attn2.attend(self.norm2(x), context)
         y: Tensor = x + self.ff(self.norm3(x))
         return y
@@ -184,12 +193,13 @@ class Transformer2DModel(nn.Module):
         self.proj_out = Linear(channels, channels) if linear else Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Of x, (N, C, H, W), and the context, (N, S, D): (N, C, H, W)."""
+        """Of x, (N, C, H, W) or fewer items, and the context, (N, S, D): (N, C, H, W)."""
         size = x.shape[2:]
         h = self.norm(x)  # (N, C, H, W)
         tokens = self.proj_in(to_tokens(h)) if self.linear else to_tokens(self.proj_in(h))
         for block in self.transformer_blocks:
             tokens = block(tokens, context)  # (N, T, C)
+        x = repeated(x, context)  # (N, C, H, W)
         if self.linear:
             return x + to_map(self.proj_out(tokens), *size)  # (N, C, H, W)
         y: Tensor = x + self.proj_out(to_map(tokens, *size))  # (N, C, H, W)
