@@ -65,6 +65,8 @@ def read(
     path, faults, fields = Path(path), Faults(max_faults), fields or Fields()
     if not path.exists():
         raise NotFoundError(f"data: {path} does not exist; name a folder or a file of pictures")
+    if not 0 <= validation < 1:
+        raise InputError(f"validation: must be from 0 to below 1 (found {validation})")
     shape = None if size is None else whole_shape(size)
     root, files, mode = _form(path, captions)
     known: dict[int, str] = {}

@@ -213,7 +213,7 @@ def gather(rows: Rows, store: Store, validation: float, known: Mapping[int, str]
         known: names of classes by number.
 
     Raises:
-        InputError: labels or the fraction cannot be used.
+        InputError: labels cannot be used.
     """
     owners = np.frombuffer(rows.owners, np.int64) if len(rows.owners) else np.zeros(0, np.int64)
     classes, labels = indexed(rows.labels, known)
@@ -231,8 +231,6 @@ def gather(rows: Rows, store: Store, validation: float, known: Mapping[int, str]
 
 
 def _splits(rows: Rows, validation: float) -> NDArray[np.str_]:
-    if not 0 <= validation < 1:
-        raise InputError(f"validation: must be from 0 to below 1 (found {validation})")
     told = any(split.startswith("validation") for split in rows.splits)
     by_hash = ("",) if told else ("", "train")
     return np.array(
