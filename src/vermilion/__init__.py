@@ -36,6 +36,7 @@ _WHERE = {
     "export_asset": "vermilion.line.release:export",
     "verify_file": "vermilion.line.verify",
     "sealer_of": "vermilion.line.verify",
+    "index_training_set": "vermilion.line.known",
     "files_in": "vermilion.line.verify",
     "hidden_words": "vermilion.line.verify",
     "add_file": "vermilion.line.files",
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     )
     from vermilion.line.files import add_file, seal_file
     from vermilion.line.finished import FinishedSet, Watcher
+    from vermilion.line.known import index_training_set
     from vermilion.line.painted import Target as PaintTarget
     from vermilion.line.release import export as export_asset
     from vermilion.line.run import Line
@@ -126,6 +128,7 @@ __all__ = [
     "files_in",
     "get_settings",
     "hidden_words",
+    "index_training_set",
     "load",
     "make",
     "measure",

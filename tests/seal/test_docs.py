@@ -83,7 +83,7 @@ def test_the_commands_of_the_page_run(house: Path) -> None:
         assert done.returncode == code, command + "\n" + done.stdout + done.stderr
         if command == "vermilion seal audit copy.jpg":
             assert "the ledger is whole" in done.stdout
-            assert "It was made here as" in done.stdout
+            assert "It was sealed here as" in done.stdout
     assert run("vermilion verify out/print --quiet", house).returncode == EXIT_CODES["mark"]
 
 

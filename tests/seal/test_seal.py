@@ -18,6 +18,7 @@ from vermilion.seal import carriers, seal, verify
 from vermilion.seal.claims import Parent
 from vermilion.seal.formats import FORMATS, format_of
 from vermilion.seal.labels import EDITED_WITH_AI, Label, Statement
+from vermilion.seal.marks.sound import Spoken
 from vermilion.seal.order import About, SealOptions
 from vermilion.seal.seal import Sealer
 
@@ -314,3 +315,39 @@ def test_a_lost_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="restore it from a backup"):
         Sealer(sealer.folder).seal(content("txt"), FORMATS["txt"], ABOUT)
     assert not (sealer.folder / "watermark.key").exists()
+
+
+@pytest.mark.parametrize("suffix", ["png", "txt", "mp4"])
+def test_a_public_parents_prompt_leaves_a_private_child(sealer: Sealer, suffix: str) -> None:
+    form = FORMATS[suffix]
+    first = sealer.seal(content(suffix), form, ABOUT, SealOptions(private=False))
+    parent = Parent(content=first.content, form=form, title="first", sidecar=first.sidecar)
+    about = About(asset_id="m4f9x2ab", edited=True, sources=(parent,), language="zh")
+    for private in (True, False):
+        child = sealer.seal(content(suffix), form, about, SealOptions(private=private))
+        held = child.content + (child.sidecar or b"")
+        assert (b"a secret prompt" in held) is not private
+        verdict = found(sealer, child)
+        assert verdict.credential.state == "ours"
+        (ingredient,) = verdict.credential.ingredients
+        assert ingredient.state == "ours"
+        assert (ingredient.said.prompt is None) is private
+
+
+def test_a_spoken_mark_needs_somebody_who_speaks(sealer: Sealer) -> None:
+    options = SealOptions(spoken=True)
+    with pytest.raises(InputError, match="no voice is at hand"):
+        sealer.seal(content("wav"), FORMATS["wav"], ABOUT, options)
+    assert sealer.seal(content("png"), FORMATS["png"], ABOUT, options).content
+    buzz = np.sin(np.cumsum(0.2 + 0.1 * np.sin(np.arange(16_000) / 900))).astype(np.float32)
+    spoken = Spoken("Made by AI.", buzz, 16_000)
+    speaking = Sealer(sealer.folder, "Example-Studio", voice=lambda language: spoken)
+    sealed = speaking.seal(content("wav"), FORMATS["wav"], ABOUT, options, FORMATS["mp3"])
+    assert sealed.notes["found"]["mark"] == "it ends with the spoken words: Made by AI."
+
+
+def test_looking_makes_no_keys(tmp_path: Path) -> None:
+    looking = Sealer(tmp_path / "seal")
+    (tmp_path / "seal").mkdir()
+    looking.verify(content("png"), FORMATS["png"])
+    assert list((tmp_path / "seal").iterdir()) == []

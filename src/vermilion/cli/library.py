@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 import vermilion as vm
 from vermilion.cli import notes
-from vermilion.cli.sealing import Mark, Place, Public, Reason, Style, seal_options
+from vermilion.cli.sealing import Mark, Place, Public, Reason, SpokenMark, Style, seal_options
 from vermilion.cli.show import (
     AsJson,
     Quiet,
@@ -214,11 +214,12 @@ def export(
     ] = False,
     place: Place = "bottom-right",
     style: Style = "auto",
+    spoken: SpokenMark = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write an asset's file into a folder, sealed, under a name that people can read."""
-    options = seal_options(mark, reason, public, place, style, commercial=commercial)
+    options = seal_options(mark, reason, public, place, style, commercial=commercial, spoken=spoken)
     with vm.Line() as line:
         asset = line.library.get(ref)
         paths = vm.export_asset(line.library, line.sealer, asset, folder, suffix, options)

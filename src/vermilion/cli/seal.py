@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 import vermilion as vm
 from vermilion.cli import notes
-from vermilion.cli.sealing import Mark, Place, Public, Reason, Style, seal_options
+from vermilion.cli.sealing import Mark, Place, Public, Reason, SpokenMark, Style, seal_options
 from vermilion.cli.show import AsJson, Quiet, out, print_json, shown, work_bar
 from vermilion.errors import InputError, VermilionError
 
@@ -64,6 +64,7 @@ def file(
     public: Public = False,
     place: Place = "bottom-right",
     style: Style = "auto",
+    spoken: SpokenMark = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,7 +72,7 @@ def file(
 
     For what AI made elsewhere and you have the right to label. The file itself stays as it is.
     """
-    options = seal_options(mark, reason, public, place, style)
+    options = seal_options(mark, reason, public, place, style, spoken=spoken)
     with vm.Line() as line:
         asset, paths = vm.seal_file(
             line.library,
@@ -97,6 +98,28 @@ def file(
         for parent in asset.parents:
             words = f"it comes from {parent}, which was sealed here, and may carry its mark too"
             out.print(words, markup=False, soft_wrap=True)
+
+
+@app.command("index")
+def index(
+    folder: Annotated[Path, typer.Argument(help="What the model was trained on.")],
+    model: Annotated[str, typer.Option(help="Name of the model, or path of its folder.")],
+    source: Annotated[str, typer.Option(help="Name of the set.  [default: the folder's]")] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Take fingerprints of a training set, so that near copies of it are told.
+
+    They lie in the model's folder as prints.safetensors, and are asked whenever something that this
+    model made is sealed or verified.
+    """
+    with work_bar(shown(quiet, False)) as progress:
+        task = progress.add_task("taking fingerprints", total=None)
+
+        def on_file(done: int, of: int) -> None:
+            progress.update(task, completed=done, total=of)
+
+        path, count = vm.index_training_set(vm.get_settings(), folder, model, source, on_file)
+    out.print(str(path) if quiet else f"{path}: {count} fingerprints", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -10,8 +10,9 @@ import typer
 
 import vermilion as vm
 from vermilion.cli import notes
-from vermilion.cli.sealing import Mark, Public, Reason, seal_options
+from vermilion.cli.sealing import Mark, Public, Reason, SpokenMark, seal_options
 from vermilion.cli.show import AsJson, Quiet, Seed, asset_json, out, print_json, shown, work_bar
+from vermilion.errors import InputError
 
 
 def speak(
@@ -23,15 +24,21 @@ def speak(
     voice: Annotated[str, typer.Option(help="heart, emma, fable, fenrir or kore.")] = "",
     speed: Annotated[float, typer.Option(help="0.5 to 2; 1 is the voice's own pace.")] = 1.0,
     loudness: Annotated[float, typer.Option(help="In LUFS, -40 to -10.")] = -16.0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what lies there already.")
+    ] = False,
     seed: Seed = None,
     mark: Mark = True,
     reason: Reason = "",
     public: Public = False,
+    spoken: SpokenMark = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Speak a text and keep the recording in the library."""
-    options = seal_options(mark, reason, public)
+    options = seal_options(mark, reason, public, spoken=spoken)
+    if file is not None and file.exists() and (file.is_dir() or not overwrite):
+        raise InputError(f"out: {file} is there already; name another or add --overwrite")
     words = sys.stdin.read(1_000_000) if text == "-" else text
     with vm.Line() as line, work_bar(shown(quiet, as_json)) as progress:
         task = progress.add_task("speaking, sentence", total=None)

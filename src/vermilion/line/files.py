@@ -20,7 +20,7 @@ from vermilion.seal.formats import Format, format_of
 from vermilion.seal.labels import EDITED_WITH_AI
 from vermilion.seal.marks import text
 from vermilion.seal.media import pictures
-from vermilion.seal.order import SealOptions
+from vermilion.seal.order import About, SealOptions
 from vermilion.seal.seal import Sealer
 from vermilion.seal.verify import Verdict
 from vermilion.types import Asset
@@ -57,7 +57,10 @@ def add_file(
     known = _here(library, sealer, content, form, path)
     if known is not None:
         return known, False
-    return _add(library, content, form, path, (), _judged(guard, content, form)), True
+    asset = _add(library, content, form, path, (), _judged(guard, content, form))
+    if sealer.known is not None and sealer.folder.exists():
+        sealer.known.shelf()  # now, while a bar moves, and not at the next export
+    return asset, True
 
 
 def _judged(guard: Guard, content: bytes, form: Format) -> dict[str, Any]:
@@ -169,31 +172,46 @@ def seal_file(
     wanted = format_of(target.suffix)
     sidecar = read_sidecar(path)
     verdict = sealer.verify(content, form, sidecar)
-    if verdict.credential.state == "ours":
-        name = verdict.credential.asset_id
-        raise InputError(
-            f"file: {path} is sealed already, as {name}; in another way:"
-            f" vermilion library export {name} FOLDER"
-        )
+    _refuse_ours(path, verdict)
     notes = _judged(guard, content, form)
     asset = _same(library, content)
     if asset is None:
         asset = _add(library, content, form, path, _parents(library, verdict), notes)
     private = options is None or options.private
     said = about(library, sealer, asset, private=private)
-    if said.said is None:  # made here, and given out without its seal
-        sealed = sealer.seal(content, form, said, options, wanted)
-        return asset, write_sealed(target, sealed)
-    before, *others = said.sources
-    title = before.title if private else _name(path)
-    before = replace(before, title=title, sidecar=sidecar)
-    said = replace(said, sources=(before, *others))
-    if composite:
-        said = replace(said, source_type=EDITED_WITH_AI)
-    if language is not None:
-        said = replace(said, language=language)
+    if said.said is not None:  # else it was made here, and given out without its seal
+        said = _as_ordered(said, path, sidecar, language, private=private, composite=composite)
     sealed = sealer.seal(content, form, said, options, wanted)
     return asset, write_sealed(target, sealed)
+
+
+def _refuse_ours(path: Path, verdict: Verdict) -> None:
+    if verdict.credential.state == "ours":
+        name = verdict.credential.asset_id
+        raise InputError(
+            f"file: {path} is sealed already, as {name}; in another way:"
+            f" vermilion library export {name} FOLDER"
+        )
+
+
+def _as_ordered(
+    said: About,
+    path: Path,
+    sidecar: bytes | None,
+    language: str | None,
+    *,
+    private: bool,
+    composite: bool,
+) -> About:
+    """What is said of a file from elsewhere, with what the person says who seals it."""
+    before, *others = said.sources
+    before = replace(before, title=before.title if private else _name(path), sidecar=sidecar)
+    return replace(
+        said,
+        sources=(before, *others),
+        source_type=EDITED_WITH_AI if composite else said.source_type,
+        language=said.language if language is None else language,
+    )
 
 
 def _parents(library: Library, verdict: Verdict) -> list[str]:

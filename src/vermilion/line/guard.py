@@ -18,6 +18,7 @@ from vermilion.seal.safety import Decision, Rules, Setting, check_picture, check
 from vermilion.settings import Settings
 from vermilion.types import Brief
 
+_REMEMBERED = 256  # texts whose decision is kept
 _MOST_FRAMES = 8  # of a moving picture that are looked at
 
 
@@ -30,6 +31,7 @@ class Guard:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._decided: dict[str, Decision] = {}
 
     @cached_property
     def _rules(self) -> Rules:
@@ -46,7 +48,14 @@ class Guard:
             raise InputError(f"VERMILION_ARTISTS: {error}") from None
 
     def _decide(self, text: str) -> Decision:
-        return check_text(text, self._rules, cast(Setting, self._settings.safety))
+        """Each text is judged once, though a draft that is chosen is asked about again."""
+        decision = self._decided.get(text)
+        if decision is None:
+            decision = check_text(text, self._rules, cast(Setting, self._settings.safety))
+            if len(self._decided) >= _REMEMBERED:
+                self._decided.clear()
+            self._decided[text] = decision
+        return decision
 
     def brief(self, brief: Brief) -> dict[str, Any]:
         """As `order`, for everything that a brief says."""
@@ -73,10 +82,21 @@ class Guard:
         artist = rights.artist_note(text, self._artists)
         return {**notes, "artist": artist} if artist else notes
 
-    def faults(self, text: str) -> tuple[str, ...]:
-        """What a result breaks, in words, so that another is drawn; empty: nothing."""
-        decision = self._decide(text)
-        return () if decision.action == "pass" else (f"breaks a safety rule ({decision})",)
+    def faults(self, text: str, content: Any = None) -> tuple[str, ...]:
+        """What a result breaks, in words, so that another is drawn; empty: nothing.
+
+        Args:
+            text: its words.
+            content: a picture is looked at, (H, W, C).
+        """
+        decisions = [self._decide(text)]
+        if _is_picture(content):
+            decisions += filter(None, [self._look(content[None])])
+        return tuple(f"breaks a safety rule ({d})" for d in decisions if d.action != "pass")
+
+    def made(self, text: str, content: Any) -> dict[str, Any]:
+        """As `result` for the words and, of a picture, as `painted`."""
+        return self.result(text) | (self.painted(content) if _is_picture(content) else {})
 
     def result(self, text: str) -> dict[str, Any]:
         """Look at what came out.
@@ -137,6 +157,10 @@ class Guard:
         except MissingExtraError:
             return None
         return max(decisions, key=lambda one: one.score)
+
+
+def _is_picture(content: Any) -> bool:
+    return isinstance(content, np.ndarray) and content.dtype == np.uint8
 
 
 def _noted(decision: Decision | None) -> dict[str, Any]:

@@ -8,16 +8,19 @@ Nothing is loaded for it unless the library has changed since its fingerprints w
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vermilion.disk import storage
 from vermilion.errors import InputError, MissingExtraError, NotFoundError
 from vermilion.seal.formats import FORMATS, format_of
 from vermilion.seal.looking import prints_of
 from vermilion.seal.originality import PRINTS_FILE, Index, Prints
 from vermilion.seal.shelf import Kept, Shelf
+from vermilion.seal.training_set import index_of
 from vermilion.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +64,9 @@ class LibraryPrints:
             else:
                 # It loads SQLAlchemy, which whoever looks at a file need not wait for.
                 with import_module("vermilion.library").Library.open(folder) as library:
-                    self._update(library, _state(folder), but)
+                    self._update(library, state, but)
+                # Opening and closing it writes its files too.
+                self._shelf.state = _state(folder)
         return self._shelf
 
     def trained_on(self, model: str) -> Index | None:
@@ -101,6 +106,40 @@ class LibraryPrints:
             return _kept(asset), _prints(library, asset)
 
         self._shelf.update("" if but else state, library.ids(), describe, but)
+
+
+def index_training_set(
+    settings: Settings,
+    folder: Path,
+    model: str,
+    source: str = "",
+    on_file: Callable[[int, int], None] = lambda done, of: None,
+) -> tuple[Path, int]:
+    """Write the index of a training set into a model's folder.
+
+    Args:
+        settings: where models lie.
+        folder: the training files.
+        model: its name in the store, or the path of its folder.
+        source: the set's name; empty: the folder's.
+        on_file: as `training_set.index_of`.
+
+    Returns:
+        Where it lies, and how many fingerprints it has.
+
+    Raises:
+        NotFoundError: there is no such model, or nothing in the folder has a fingerprint.
+        InputError: a file is damaged.
+    """
+    place = _folder_of(settings.models_dir, model)
+    if place is None:
+        raise NotFoundError(f"model: there is no folder of {model!r}; vermilion models list")
+    if not folder.is_dir():
+        raise NotFoundError(f"folder: there is no folder {folder}")
+    index = index_of(folder, source or folder.absolute().name, on_file)
+    with storage(place):
+        index.write(place / PRINTS_FILE)
+    return place / PRINTS_FILE, len(index)
 
 
 def _kept(asset: Asset) -> Kept:

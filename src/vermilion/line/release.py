@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vermilion.disk import storage
 from vermilion.errors import InputError, NotFoundError
 from vermilion.library import Library
 from vermilion.line.brief import language_of
@@ -220,11 +221,14 @@ def write_sealed(path: Path, sealed: Sealed, folder: str = "") -> list[Path]:
         StorageError: the folder cannot be written.
     """
     written = [path]
+    beside = path.parent / folder / (path.name + BESIDE)
     if sealed.sidecar is not None:
-        beside = path.parent / folder / (path.name + BESIDE)
         write_file(beside, sealed.sidecar)
         written.append(beside)
     write_file(path, sealed.content)
+    if sealed.sidecar is None:
+        with storage(beside.parent):
+            beside.unlink(missing_ok=True)  # it was that of a file which lay there before
     return written
 
 

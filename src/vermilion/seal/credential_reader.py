@@ -106,6 +106,7 @@ class Credential:
         ingredients: what the content was made from, each with its own.
         problems: what is wrong, in sentences.
         codes: the same in C2PA's codes.
+        passed_over: whether another one lies beside the file, which was not looked at.
     """
 
     state: State
@@ -117,6 +118,7 @@ class Credential:
     ingredients: tuple[Ingredient, ...] = ()
     problems: tuple[str, ...] = ()
     codes: tuple[str, ...] = ()
+    passed_over: bool = False
 
     @property
     def asset_id(self) -> str:

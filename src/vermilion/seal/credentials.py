@@ -111,7 +111,7 @@ def read(
     Args:
         content: the file.
         form: its format.
-        sidecar: the credential that lies beside it; it goes before one inside.
+        sidecar: the credential that lies beside it; one inside goes before it.
         authority: who "ours" is, and whom else to trust; None: nobody is known.
 
     Raises:
@@ -121,6 +121,8 @@ def read(
         raise InputError(f"sidecar: larger than {LARGEST_SIDECAR} bytes; it is no credential")
     if sidecar is None and not form.embeds:
         return Credential(state="none")
+    if sidecar is not None and form.embeds and (inside := _inside(content, form, authority)):
+        return replace(inside, passed_over=True)
     try:
         opened = _open(content, form, sidecar, authority)
     except c2pa.C2paError.ManifestNotFound:
@@ -140,6 +142,12 @@ def read(
     return interpret(opened, authority)
 
 
+def _inside(content: bytes, form: Format, authority: Authority | None) -> Credential | None:
+    """The credential inside a file, whatever lies beside it; None: there is none."""
+    found = read(content, form, None, authority)
+    return None if found.state == "none" else found
+
+
 def _prompts(parents: Sequence[Parent], authority: Authority) -> list[str]:
     """Where the credentials of parents, and of theirs, tell a prompt: addresses of assertions."""
     found: dict[str, None] = {}
@@ -147,7 +155,9 @@ def _prompts(parents: Sequence[Parent], authority: Authority) -> list[str]:
         if parent.sidecar is None and not parent.form.embeds:
             continue
         try:
-            opened = _open(parent.content, parent.form, parent.sidecar, authority)
+            inside = parent.form.embeds and _inside(parent.content, parent.form, authority)
+            sidecar = None if inside else parent.sidecar
+            opened = _open(parent.content, parent.form, sidecar, authority)
         except c2pa.C2paError:
             continue  # it has no credential, or a damaged one, which is not kept
         found |= dict.fromkeys(opened.prompts)
@@ -201,6 +211,8 @@ def _ingredient(
     """
     described = ingredient(claim, number, parent)
     if parent.sidecar is None:
+        return described, parent, None
+    if parent.form.embeds and _inside(parent.content, parent.form, authority) is not None:
         return described, parent, None
     if len(parent.sidecar) > LARGEST_SIDECAR:
         raise InputError(f"sidecar: larger than {LARGEST_SIDECAR} bytes; it is no credential")

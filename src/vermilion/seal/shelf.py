@@ -76,6 +76,11 @@ class Shelf:
             row = base.execute("SELECT value FROM facts WHERE name = 'state'").fetchone()
         return "" if row is None else str(row[0])
 
+    @state.setter
+    def state(self, state: str) -> None:
+        with self._open() as base:
+            base.execute("INSERT OR REPLACE INTO facts VALUES ('state', ?)", (state,))
+
     def ids(self) -> set[str]:
         """The ids of all assets on it."""
         self._refresh()
@@ -109,8 +114,7 @@ class Shelf:
                 described = describe(asset_id)
                 if described is not None:
                     self.put(*described)
-        with self._open() as base:
-            base.execute("INSERT OR REPLACE INTO facts VALUES ('state', ?)", (state,))
+        self.state = state
 
     def put(self, kept: Kept, prints: Prints) -> None:
         """Put an asset here, with its fingerprints; all None where its kind has none.

@@ -138,7 +138,9 @@ def _signature(credential: Credential) -> list[Finding]:
     if credential.state == "invalid":
         words = " ".join(credential.problems).rstrip(".") or "the credential does not hold"
         return [Finding("signature", "bad", words, facts)]
-    intact = Finding("signature", "good", "nothing was changed since it was signed", facts)
+    beside = "; the .c2pa beside it is of another file and was not used, remove it"
+    unchanged = "nothing was changed since it was signed" + beside * credential.passed_over
+    intact = Finding("signature", "good", unchanged, facts)
     signer = {
         "ours": Finding("signer", "good", f"signed here, by {credential.issuer}"),
         "trusted": Finding("signer", "good", f"signed by {credential.issuer}, who is trusted here"),

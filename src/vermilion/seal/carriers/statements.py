@@ -20,6 +20,7 @@ FOREIGN_KEYS = (
     "sd-metadata",  # InvokeAI 1.15 to 2
     "Dream",  # InvokeAI before
     "fooocus_scheme",
+    "comment",  # of films and sound, where tools for ComfyUI put both graphs
 )
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
