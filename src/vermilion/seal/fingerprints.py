@@ -60,11 +60,9 @@ def phash(pixels: NDArray[np.uint8]) -> int:
     ):
         raise InputError("pixels: has to be a uint8 array, (H, W), (H, W, 3) or (H, W, 4)")
     picture = Image.fromarray(pixels)
-    if picture.mode == "RGBA":
-        if pixels[..., 3].min() < 255:
-            below = Image.new("RGBA", picture.size, "white")
-            picture = Image.alpha_composite(below, picture)
-        picture = picture.convert("RGB")
+    if picture.mode == "RGBA" and pixels[..., 3].min() < 255:
+        below = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(below, picture)
     small = picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     low = _DCT @ np.asarray(small, np.float64) @ _DCT.T  # (8, 8)
     bits = np.packbits(low > np.median(low))

@@ -117,7 +117,8 @@ class Sealer:
         target = form if target is None else target
         _check_rights(about, options)
         spoken = self._spoken(about, target) if options.spoken and options.mark else None
-        stamped = stamp(Work(content, form, target, about, options, self.key, spoken))
+        compared = self.known is not None
+        stamped = stamp(Work(content, form, target, about, options, self.key, spoken, compared))
         label = self._label(about)
         labelled = carriers.write(stamped.content, target, self._statement(label, about, options))
         signed = credentials.sign(
