@@ -15,7 +15,7 @@ $(VENV)/ready: $(INPUTS)
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Vermilion needs Python 3.11 to 3.13, not %d.%d: make PYTHON=python3.12 demo" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --progress-bar on -e '.[speech,chinese,film,safety]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --progress-bar on -e '.[speech,chinese,film,safety,drawings]'
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
@@ -28,6 +28,7 @@ models: $(VENV)/ready  ## Fetch the default models (93 MB, once)
 demo: models  ## Make a finished set from examples/briefs/coffee.toml, and check its seals
 	@$(BIN)/vermilion make examples/briefs/coffee.toml --out out/demo --overwrite
 	@$(BIN)/vermilion verify out/demo
+	@echo "look at it in a browser: $(CURDIR)/out/demo/index.html"
 
 test: $(VENV)/ready-dev models  ## Run the tests
 	$(BIN)/python -m pytest

@@ -75,6 +75,8 @@ class Step:
             the usual one.
         rank: name of a measure (see `line.scores`) by which the best candidate is chosen;
             empty: by the craft's own score.
+        optional: whether the set is made without it where its model or a part that it needs is
+            not here, or does not know the language; what is left out is said.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Step:
     tries: int = 3
     model: str = ""
     rank: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ def test_a_set_is_made_kept_and_copied_out(
     assert [(i.asset.step, i.asset.index) for i in finished.items] == [
         ("copy", 0), ("copy", 1), ("voice", 0),
     ]  # fmt: skip
-    names = ["copy-1.txt", "copy-2.txt", "credentials", "set.json", "voice.wav"]
+    names = ["copy-1.txt", "copy-2.txt", "credentials", "index.html", "set.json", "voice.wav"]
     assert sorted(path.name for path in (tmp_path / "tea").iterdir()) == names
     for item in finished.items:
         assert item.file is not None
@@ -87,6 +87,7 @@ def test_a_set_is_made_kept_and_copied_out(
         first.id,
         second.id,
         voice.id,
+        line.library.list(kind="page")[0].id,
     }
 
 
@@ -217,9 +218,9 @@ def test_a_set_is_replaced_only_when_asked(
         line.make(brief, **options)
     line.make({**brief, "counts": {"voice": 0, "copy": 1}}, **options, overwrite=True)
     names = sorted(path.name for path in (tmp_path / "set").iterdir())
-    assert names == ["copy.txt", "credentials", "notes.md", "set.json"]
+    assert names == ["copy.txt", "credentials", "index.html", "notes.md", "set.json"]
     beside = (tmp_path / "set" / "credentials").iterdir()
-    assert sorted(path.name for path in beside) == ["copy.txt.c2pa"]
+    assert sorted(path.name for path in beside) == ["copy.txt.c2pa", "index.html.c2pa"]
 
 
 def _files(folder: Path) -> dict[str, bytes]:

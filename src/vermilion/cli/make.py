@@ -14,7 +14,7 @@ from rich.table import Table
 
 import vermilion as vm
 from vermilion.cli import notes
-from vermilion.cli.sealing import Mark, Public, Reason, seal_options
+from vermilion.cli.sealing import Mark, Public, Reason, SpokenMark, seal_options
 from vermilion.cli.show import AsJson, Quiet, Seed, out, print_json, shown, work_bar
 
 
@@ -35,15 +35,18 @@ def make(
     ] = False,
     model: Annotated[str | None, typer.Option(help="Model that writes.")] = None,
     voice: Annotated[str | None, typer.Option(help="Model that speaks.")] = None,
+    painter: Annotated[str | None, typer.Option(help="Model that paints.")] = None,
     mark: Mark = True,
     reason: Reason = "",
     public: Public = False,
+    spoken: SpokenMark = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a finished set from one brief: texts and a spoken version, every file sealed."""
-    options = seal_options(mark, reason, public)
-    models = {kind: name for kind, name in (("text", model), ("speech", voice)) if name}
+    """Make a finished set from one brief: texts, pictures, a voice; every file sealed."""
+    options = seal_options(mark, reason, public, spoken=spoken)
+    named = {"text": model, "speech": voice, "picture": painter}
+    models = {kind: name for kind, name in named.items() if name}
     with vm.Line() as line, work_bar(shown(quiet, as_json)) as progress:
         finished = line.make(
             brief,
@@ -127,4 +130,8 @@ def _show(finished: vm.FinishedSet) -> None:
         f" seed {finished.brief.seed}, kept in the library as set {finished.id}",
         soft_wrap=True,
     )
+    for sentence in finished.left_out:
+        out.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True)
     out.print(f"the files lie in {finished.folder}", markup=False, soft_wrap=True)
+    if finished.page is not None:
+        out.print(f"look at it: {finished.page}", markup=False, soft_wrap=True)

@@ -55,6 +55,8 @@ class FinishedSet:
         folder: where copies of the files lie; None when none was asked for.
         items: in the recipe's order.
         seconds: of the whole work, opening the models included.
+        left_out: a sentence for each step that could not be made and may be missing.
+        page: the page that shows the set, in its folder; None without one.
     """
 
     id: str
@@ -63,6 +65,8 @@ class FinishedSet:
     folder: Path | None
     items: tuple[Item, ...]
     seconds: float
+    left_out: tuple[str, ...] = ()
+    page: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for machines and for `set.json`."""
@@ -72,6 +76,8 @@ class FinishedSet:
             "brief": asdict(self.brief),
             "folder": None if self.folder is None else str(self.folder),
             "seconds": round(self.seconds, 3),
+            "left_out": list(self.left_out),
+            "page": None if self.page is None else self.page.name,
             "items": [item.to_json() for item in self.items],
         }
 

@@ -45,7 +45,7 @@ def generate(
     seed: int,
     on_piece: OnPiece | None = None,
     on_round: Callable[[int, int], None] | None = None,
-    faults: Callable[[str], tuple[str, ...]] = lambda text: (),
+    faults: Callable[[str, Any], tuple[str, ...]] = lambda text, content: (),
 ) -> list[Chosen]:
     """One sample for each prompt.
 
@@ -63,7 +63,8 @@ def generate(
         seed: of the whole set.
         on_piece: called as in `Engine.generate`.
         on_round: called with the number of the round and how many samples it draws.
-        faults: what else is wrong with a text, in words, such as a safety rule that it breaks.
+        faults: what else is wrong with a sample, of its words and content, such as a safety rule
+            that it breaks.
     """
     step, craft = planned.step, planned.craft
     best: dict[int, Chosen] = {}
@@ -87,7 +88,9 @@ def generate(
             here = replace(scene, prompt=prompts[n].text, taken=taken)
             drawn = [s for (of, _), s in zip(draws, samples, strict=True) if of == n and s]
             rated = [
-                Chosen(s, (*craft.failures(s, step.checks, here), *faults(craft.text(s))), 0)
+                Chosen(
+                    s, (*craft.failures(s, step.checks, here), *faults(craft.text(s), s.content)), 0
+                )
                 for s in drawn
             ]
             if n in best:

@@ -17,7 +17,7 @@ from vermilion.types import Asset
 
 
 class OutputFolder:
-    """A folder for one set. It holds the set's files and `set.json`, which describes them.
+    """A folder for one set: its files, its page, and `set.json`, which describes them.
 
     Args:
         path: of the folder; made when the first file is written.
@@ -51,7 +51,11 @@ class OutputFolder:
         """
         stem = asset.step or slug(asset.text)
         number = f"-{asset.index + 1}" if of > 1 else ""
-        path = self.path / f"{stem}{number}.{sealed.form.suffix}"
+        return self.write(f"{stem}{number}.{sealed.form.suffix}", sealed)
+
+    def write(self, name: str, sealed: Sealed) -> Path:
+        """Write a sealed file under a name."""
+        path = self.path / name
         write_sealed(path, sealed, FOLDER)
         self._written.add(path.name)
         return path
@@ -76,8 +80,9 @@ def free_folder(parent: Path, name: str) -> Path:
 def _listed(manifest: Path) -> list[str]:
     """Names of the files of an earlier set; nothing outside its own folder."""
     try:
-        items = json.loads(manifest.read_text(encoding="utf-8"))["items"]
-        names = [str(item["file"]) for item in items]
+        described = json.loads(manifest.read_text(encoding="utf-8"))
+        names = [str(item["file"]) for item in described["items"]]
+        names += [str(page)] if (page := described.get("page")) else []
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"out: {manifest} is not of a finished set; name a new folder") from None
     return [name for name in names if Path(name).name == name]

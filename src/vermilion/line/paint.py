@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from vermilion import hooks
 from vermilion.errors import InputError
 from vermilion.library import Library
@@ -234,8 +232,7 @@ def _keep(
     wanted = sample.prompt.settings
     plain = replace(sample.prompt, settings={**wanted, "svg": False})
     picture = craft.finish(replace(sample, prompt=plain))
-    notes = {**found, **parts.guard.result(craft.text(picture))}
-    notes |= parts.guard.painted(np.asarray(sample.content))
+    notes = {**found, **parts.guard.made(craft.text(picture), sample.content)}
     made = keep(
         parts.library, picture, craft, card, engine, notes=notes, parents=parents, index=index
     )

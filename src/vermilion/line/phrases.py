@@ -129,7 +129,7 @@ def introduced(subject: str) -> str:
     return subject if _APPOSITIVE.match(subject) else called(subject)
 
 
-def _head(text: str) -> str:
+def head_of(text: str) -> str:
     """The noun that a phrase is about: "our new app for students" → "app"."""
     text = without_order(text)
     named = _CALLED.search(text)
@@ -145,12 +145,12 @@ def _head(text: str) -> str:
 
 def is_plural(text: str) -> bool:
     """Whether a phrase is about several things, by the ending of its noun."""
-    return bool(re.search(r"[^su]s$", _head(text)))
+    return bool(re.search(r"[^su]s$", head_of(text)))
 
 
 def sort_of(subject: str) -> str:
     """ "place", "event" or "thing": whether one visits it, takes part in it, or has it."""
-    head = _head(subject).lower()
+    head = head_of(subject).lower()
     if head in _PLACES:
         return "place"
     return "event" if head in _EVENTS else "thing"

@@ -13,8 +13,10 @@ from vermilion.errors import InputError
 from vermilion.line.brief import language_of
 from vermilion.line.checks import key_words
 from vermilion.line.crafts import Craft
+from vermilion.line.languages import require_language
 from vermilion.line.phrases import without_order
 from vermilion.line.template import names_in, render
+from vermilion.runtime.store import Store
 from vermilion.settings import Settings
 from vermilion.types import Brief, Prompt, Recipe, Step
 
@@ -104,6 +106,10 @@ def plan(
             )
         craft: Craft = hooks.resolve(hooks.CRAFTS, step.kind)()
         values = craft.settings(step.settings, f"{place}.settings")
+        if values.get("image"):
+            raise InputError(
+                f"{place}.settings.image: a recipe cannot name a picture; leave it out"
+            )
         small = craft.settings(_tightened(step), f"{place}.small")
         if language_of(brief) not in recipe.languages:
             # The templates are read in their own language; patterns of it would be in the way.
@@ -122,6 +128,38 @@ def plan(
     if not planned:
         raise InputError(f"brief: counts leaves out every step of {where}; keep one")
     return planned
+
+
+def possible(
+    steps: Sequence[PlannedStep], store: Store, language: str
+) -> tuple[list[PlannedStep], list[str]]:
+    """The steps whose model is here and knows the language, and why others are left out.
+
+    Raises:
+        NotFoundError: the model of a step that may not be missing is not here.
+        InputError: it does not know the language.
+    """
+    kept, left_out, gone = [], list[str](), set[str]()
+    for planned in steps:
+        step = planned.step
+        if gone & set(step.needs):
+            gone.add(step.name)
+            continue
+        try:
+            require_language(store.locate(planned.model)[0], language)
+        except InputError as error:  # NotFoundError is one too
+            if not step.optional:
+                raise
+            left_out.append(without(step, error))
+            gone.add(step.name)
+        else:
+            kept.append(planned)
+    return kept, left_out
+
+
+def without(step: Step, error: Exception) -> str:
+    """A sentence on a step that is left out."""
+    return f"{step.name} was left out: {error}"
 
 
 def _asking_for(language: str, settings: dict[str, Any]) -> dict[str, Any]:

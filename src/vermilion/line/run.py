@@ -23,12 +23,11 @@ from vermilion.line.finished import FinishedSet, Watcher
 from vermilion.line.guard import Guard
 from vermilion.line.keep import slug
 from vermilion.line.known import LibraryPrints
-from vermilion.line.languages import require_language
 from vermilion.line.output import OutputFolder, free_folder
 from vermilion.line.paint import Order
 from vermilion.line.paint import paint as paint_pictures
 from vermilion.line.painted import Target
-from vermilion.line.plan import plan
+from vermilion.line.plan import plan, possible
 from vermilion.line.release import seal, write_sealed
 from vermilion.line.single import (
     check_order,
@@ -132,15 +131,14 @@ class Line:
         wanted = replace(wanted, seed=seed)
         followed = recipe if isinstance(recipe, Recipe) else recipes.choose(wanted)
         steps = plan(wanted, followed, self.settings, models or {})
-        for planned in steps:
-            require_language(self.store.locate(planned.model)[0], language_of(wanted))
+        steps, left_out = possible(steps, self.store, language_of(wanted))
         if out is None and out_parent is not None:
             out = free_folder(out_parent, slug(wanted.subject.partition(",")[0]))
         folder = None if out is None else OutputFolder(Path(out), overwrite=overwrite)
         watcher.planned([planned.step.name for planned in steps])
         work = SetWork(self, wanted, followed.name, found, folder, options, watcher)
         for planned in steps:
-            work.make(planned)
+            left_out += work.make(planned)
         finished = FinishedSet(
             id=work.id,
             brief=wanted,
@@ -148,8 +146,10 @@ class Line:
             folder=None if folder is None else folder.path,
             items=tuple(work.items),
             seconds=time.perf_counter() - started,
+            left_out=tuple(left_out),
         )
         if folder is not None:
+            finished = work.show(finished)
             folder.finish(finished.to_json())
         return finished
 

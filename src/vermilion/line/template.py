@@ -1,9 +1,9 @@
 """Templates of recipes: Jinja2 in a sandbox that can neither loop for long nor reach out.
 
 A template may print values, use the filters below (and `regex`, which makes a pattern that
-matches just the value, and those of `line.phrases` and `line.quiz`), branch, and go through
-lists that it is given, one within another at the deepest. It may not call anything, compute,
-import, define macros or touch attributes that begin with an underscore.
+matches just the value, and those of `line.phrases`, `line.quiz` and `line.subjects`), branch, and
+go through lists that it is given, one within another at the deepest. It may not call anything,
+compute, import, define macros or touch attributes that begin with an underscore.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from vermilion.errors import InputError
-from vermilion.line import phrases, quiz
+from vermilion.line import phrases, quiz, subjects
 
 FILTERS = (
     "capitalize", "default", "first", "join", "last", "length", "list", "lower", "replace",
@@ -41,7 +41,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment.globals.clear()
     environment.filters = {name: environment.filters[name] for name in FILTERS}
     environment.filters["regex"] = re.escape
-    environment.filters.update({**phrases.FILTERS, **quiz.FILTERS})
+    environment.filters.update({**phrases.FILTERS, **quiz.FILTERS, **subjects.FILTERS})
     environment.tests = {name: environment.tests[name] for name in _TESTS}
     return environment
 

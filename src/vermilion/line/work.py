@@ -5,20 +5,21 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from vermilion.errors import InputError
+from vermilion.errors import InputError, MissingExtraError
 from vermilion.library import Library
+from vermilion.line import page
 from vermilion.line.brief import language_of
 from vermilion.line.checks import Scene
-from vermilion.line.finished import Item, Watcher
+from vermilion.line.finished import FinishedSet, Item, Watcher
 from vermilion.line.generate import Chosen, generate
 from vermilion.line.guard import Guard
 from vermilion.line.keep import keep
 from vermilion.line.output import OutputFolder
-from vermilion.line.plan import PlannedStep, Result, prompts
+from vermilion.line.plan import PlannedStep, Result, prompts, without
 from vermilion.line.release import seal
 from vermilion.runtime.cards import Card
 from vermilion.runtime.engines import Engine
@@ -71,14 +72,50 @@ class SetWork:
         self._origin = {"recipe": recipe, "brief": asdict(brief)}
         self._results: dict[str, Result] = {}
 
-    def make(self, planned: PlannedStep) -> None:
+    def make(self, planned: PlannedStep) -> list[str]:
         """Make and keep what a step asks for; steps that it needs have to be made before.
+
+        Returns:
+            Why it was left out, in a sentence; empty: it was made.
 
         Raises:
             InputError: a small model cannot do without something that the brief lacks.
             RefusedError: a result breaks a safety rule that refuses.
             SealError: a file did not read back; the asset is kept.
         """
+        try:
+            self._make(planned)
+        except MissingExtraError as error:
+            if not planned.step.optional:
+                raise
+            self._watcher.done(planned.step.name)
+            return [without(planned.step, error)]
+        return []
+
+    def show(self, finished: FinishedSet) -> FinishedSet:
+        """Write the page that shows the set into its folder, sealed; it is kept as an asset.
+
+        Raises:
+            SealError: it did not read back.
+            StorageError: it cannot be written.
+        """
+        if self._folder is None or not finished.items:
+            return finished
+        asset = self._parts.library.keep(
+            page.page(finished),
+            kind=page.KIND,
+            media_type="text/html",
+            suffix="html",
+            text=page.title_of(finished.brief),
+            recipe={"set": self._origin},
+            parents=[item.asset.id for item in finished.items],
+            set_id=self.id,
+            step=page.KIND,
+        )
+        sealed = seal(self._parts.library, self._parts.sealer, asset, self._options)
+        return replace(finished, page=self._folder.write(page.NAME, sealed))
+
+    def _make(self, planned: PlannedStep) -> None:
         step, watcher = planned.step, self._watcher
         if planned.model not in self._parts.loader:
             watcher.opening(planned.model)
@@ -137,7 +174,7 @@ class SetWork:
         seconds: float,
     ) -> Asset:
         step, craft = planned.step, planned.craft
-        decision = self._parts.guard.result(craft.text(best.sample))
+        decision = self._parts.guard.made(craft.text(best.sample), best.sample.content)
         return keep(
             self._parts.library,
             best.sample,
