@@ -120,3 +120,14 @@ def test_the_mean_of_weights_follows_its_equation() -> None:
     with ema.applied():
         assert weight.tolist() == pytest.approx([expected] * 2)
     assert weight.tolist() == [2.0, 2.0]
+
+
+def test_the_mean_with_gamma_is_that_of_the_paper() -> None:
+    """Karras et al. 2024, eq. 6: weights of the past rise with the power gamma of their time."""
+    weight = nn.Parameter(torch.zeros(1))
+    ema, gamma, steps = EMA({"w": weight}, 0.0, 6.94), 6.94, 400
+    for n in range(1, steps + 1):
+        weight.data.fill_(n / steps)
+        ema.update()
+    # The mean of tau over the density (gamma + 1) tau^gamma is (gamma + 1) / (gamma + 2).
+    assert float(ema.means["w"]) == pytest.approx((gamma + 1) / (gamma + 2), rel=0.01)

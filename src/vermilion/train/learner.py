@@ -49,7 +49,7 @@ class Learner:
         step: steps that are done.
 
     Raises:
-        InputError: the batch cannot be spread over the processes.
+        InputError: the batch cannot be spread over the processes, or two means are asked for.
     """
 
     def __init__(self, task: Task, options: Training, world: World) -> None:
@@ -58,6 +58,8 @@ class Learner:
                 f"batch_size: {options.batch_size} items cannot be spread evenly over"
                 f" {world.size} processes; use a multiple of {world.size}"
             )
+        if options.ema_decay and options.ema_gamma is not None:
+            raise InputError("ema_gamma: is in place of ema_decay; leave one of them out")
         self.task, self.options, self.world, self.step = task, options, world, 0
         objective = Objective(task)
         self.sharded = world.size > 1 and (
@@ -68,8 +70,13 @@ class Learner:
             distributed.shard(task.model, objective)
         self.objective = distributed.parallel(objective, world)
         self.parameters = dict(trained(task.model))
+        kept = task.model.state_dict().keys()
+        # Such as the means of a BatchNorm; what is no part of the state is made anew.
+        self.buffers = {n: b for n, b in task.model.named_buffers() if n in kept}
         self.optimizer = adamw(task.model, options)
-        self.ema = EMA(self.parameters, options.ema_decay) if options.ema_decay else None
+        self.ema = None
+        if options.keeps_mean:
+            self.ema = EMA(self.parameters, options.ema_decay, options.ema_gamma)
 
     def _parts(self) -> list[Any]:
         """This process's share of the step's batch, in the parts that are computed at once."""
@@ -134,10 +141,17 @@ class Learner:
         """What is trained, whole, on the CPU; every process has to ask for it."""
         return {name: distributed.whole(p) for name, p in self.parameters.items()}
 
+    def model_tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The model as it is now, likewise: "weights", and "buffers" where it has any."""
+        found = {"weights": self.weights()}
+        if self.buffers:
+            found["buffers"] = {n: b.detach().cpu() for n, b in self.buffers.items()}
+        return found
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All that a checkpoint holds, likewise."""
         found = {
-            "weights": self.weights(),
+            **self.model_tensors(),
             "optimizer": checkpoint.optimizer_tensors(self.optimizer, self.parameters),
         }
         if self.ema is not None:
@@ -150,8 +164,7 @@ class Learner:
         Raises:
             ModelError: it is broken or of another network.
         """
-        weights = checkpoint.read_tensors(path, "weights")
-        checkpoint.restore_parameters(self.parameters, weights, path)
+        self.restore_model(path)
         tensors = checkpoint.read_tensors(path, "optimizer")
         checkpoint.restore_optimizer(self.optimizer, self.parameters, tensors)
         if self.ema is not None:
@@ -159,6 +172,19 @@ class Learner:
             checkpoint.restore_parameters(self.ema.means, means, path)
             self.ema.updates = state["ema_updates"]
         self.step = state["step"]
+
+    def restore_model(self, path: Path) -> None:
+        """Take the model out of a checkpoint's folder, or out of one of `model_tensors`.
+
+        Raises:
+            ModelError: it is broken or of another network.
+        """
+        weights = checkpoint.read_tensors(path, "weights")
+        checkpoint.restore_parameters(self.parameters, weights, path)
+        if self.buffers:
+            checkpoint.restore_parameters(
+                self.buffers, checkpoint.read_tensors(path, "buffers"), path
+            )
 
 
 def part_size(task: Task, options: Training, world: World) -> int:

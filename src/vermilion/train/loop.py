@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from PIL import Image
 from torch import Tensor
 
 from vermilion.train import checkpoint
@@ -43,12 +44,14 @@ class Event:
         step: steps that are done.
         figures: such as "loss", "per_second", "validation_loss".
         text: of a sample; of a checkpoint, its path; of a step, what "per_second" counts.
+        picture: file of a sample that is a picture.
     """
 
     kind: Kind
     step: int
     figures: Mapping[str, float] = field(default_factory=dict)
     text: str = ""
+    picture: Path | None = None
 
 
 Watch = Callable[[Event], None]
@@ -111,7 +114,9 @@ class Trainer:
         Raises:
             StorageError: a checkpoint cannot be written; the one before it is whole.
         """
-        log = Log(self.folder, self.step, self.options.tensorboard) if self.world.first else None
+        log = None
+        if self.world.first:
+            log = Log(self.folder, self.step, self.options.tensorboard, self.task.columns)
         self._tell("begin", {"max_steps": self.options.max_steps})
         self.task.model.train()
         self._begun = time.monotonic()
@@ -136,7 +141,7 @@ class Trainer:
             elif self.world.size == 1 and pace.silent() > _REPORT_SECONDS:
                 self._tell("step", pace.figures(self.world), self.task.unit)
             if o.sample_steps and (last or _due(self.step, o.sample_steps)):
-                self._sample()
+                self._sample(log)
             minutes = (time.monotonic() - saved_at) / 60
             timely = o.save_minutes > 0 and minutes >= o.save_minutes
             stop, timely = self._agreed(self._asked_to_stop, timely)
@@ -174,10 +179,10 @@ class Trainer:
             figures = self.learner.validate()
             better = bool(figures) and figures["loss"] < self.best
             if better:
-                weights = self.learner.weights()
+                tensors = self.learner.model_tensors()
                 state = {"step": self.step, **figures}
                 if self.world.first:
-                    checkpoint.write_folder(self.folder / "best", {"weights": weights}, state)
+                    checkpoint.write_folder(self.folder / "best", tensors, state)
         if not figures:
             return {}
         if better:
@@ -189,17 +194,21 @@ class Trainer:
         self._tell("validation", row)
         return row
 
-    def _sample(self) -> None:
+    def _sample(self, log: Log | None) -> None:
         """Samples, where one process has the whole model."""
-        if not self.world.first or self.learner.sharded:
+        if log is None or self.learner.sharded:
             return
         with self.learner.at_rest():
-            text = self.task.samples(self.task.model, self.step)
-        if text:
-            path = self.folder / "samples" / f"step-{self.step:08d}.txt"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text + "\n", encoding="utf-8")
-            self._tell("sample", text=text)
+            made = self.task.samples(self.task.model, self.step)
+        path = self.folder / "samples" / f"step-{self.step:08d}"
+        path.parent.mkdir(exist_ok=True)
+        if not isinstance(made, str):
+            Image.fromarray(made).save(path.with_suffix(".png"))
+            log.picture(made, self.step)
+            self.watch(Event("sample", self.step, picture=path.with_suffix(".png")))
+        elif made:
+            path.with_suffix(".txt").write_text(made + "\n", encoding="utf-8")
+            self._tell("sample", text=made)
 
     def _tell(self, kind: Kind, figures: Mapping[str, float] | None = None, text: str = "") -> None:
         if self.world.first:

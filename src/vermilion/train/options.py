@@ -61,6 +61,15 @@ class Training:
     ema_decay: Annotated[
         float, about("Decay of the running mean of the weights; 0: none is kept.", ge=0, lt=1)
     ] = 0.0
+    ema_gamma: Annotated[
+        float | None,
+        about(
+            "In place of ema_decay: exponent of a mean whose memory grows with the run, such as"
+            " 6.94 (Karras et al. 2024, eq. 6).",
+            gt=0,
+            le=1000,
+        ),
+    ] = None
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         about("Of the arithmetic; auto: bfloat16 on CUDA, else float32."),
@@ -83,6 +92,11 @@ class Training:
         Literal["auto", "off", "full"],
         about("Several processes: full cuts weights among them (FSDP); auto: if they do not fit."),
     ] = "auto"
+
+    @property
+    def keeps_mean(self) -> bool:
+        """Whether a running mean of the weights is kept."""
+        return self.ema_decay > 0 or self.ema_gamma is not None
 
 
 # What may differ when a run is taken up again, since no weight depends on it.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -20,12 +22,14 @@ class Task(Protocol):
         unit: what is counted for the speed, such as "tokens".
         per_item: how many of those an item has.
         at_once: items that a CPU is fastest with when it computes them together.
+        columns: figures of a validation that the log has beside its loss.
     """
 
     model: nn.Module
     unit: str
     per_item: int
     at_once: int
+    columns: tuple[str, ...]
 
     def batch(self, first: int, size: int, device: torch.device) -> Any:
         """Items number `first` to `first + size - 1` since the run began: a pure function."""
@@ -42,5 +46,7 @@ class Task(Protocol):
     def figures(self, loss: float) -> dict[str, float]:
         """What a mean loss of the validation says, "loss" among it."""
 
-    def samples(self, model: nn.Module, step: int) -> str:
-        """What the model makes at present, for people; may be empty."""
+    def samples(self, model: nn.Module, step: int) -> str | NDArray[np.uint8]:
+        """What the model makes at present, for people: a text, which may be empty, or a picture,
+        (H, W, 3 or 4).
+        """

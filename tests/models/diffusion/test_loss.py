@@ -10,6 +10,7 @@ import torch
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 
+from vermilion.errors import InputError
 from vermilion.models.diffusion.guidance import Condition
 from vermilion.models.diffusion.loss import (
     diffusion_loss,
@@ -67,6 +68,24 @@ def test_min_snr_weights_are_those_of_the_paper(gamma: float) -> None:
     ):
         found = loss_weights(VP, t, kind, "min_snr", snr_gamma=gamma)  # type: ignore[arg-type]
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_velocity_weights_are_the_error_of_the_velocity() -> None:
+    """Li & He 2025: u = (x_t - x_0) / s, whose error is that of x_0 over s."""
+    levels = torch.tensor([50.0, 100.0, 400.0, 1000.0])
+    said = draw(4, 3, 4, 4, seed=2)
+    lost = diffusion_loss(
+        lambda x, t: said, x0, noise, levels, FLOW, prediction_type="sample", weighting="velocity"
+    )
+    s = (levels / 1000).view(4, 1, 1, 1)
+    x = (1 - s) * x0 + s * noise
+    s = s.clamp(min=0.1)
+    wanted = ((x - said) / s - (x - x0) / s).square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(lost, wanted)
+    plain = loss_weights(FLOW, levels[1:], "flow_prediction", "velocity")
+    torch.testing.assert_close(plain, torch.ones(3))
+    with pytest.raises(InputError, match="velocity is for a rectified flow"):
+        loss_weights(VP, t, "sample", "velocity")
 
 
 def test_p2_weights_are_those_of_the_paper() -> None:

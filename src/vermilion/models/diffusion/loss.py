@@ -19,14 +19,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vermilion.errors import InputError
 from vermilion.models.diffusion.guidance import Condition, Denoiser
 from vermilion.models.diffusion.prediction import target
 from vermilion.models.diffusion.schedule import Schedule
 from vermilion.models.diffusion.scheduler_config import PredictionType
 from vermilion.models.diffusion.timesteps import shift_sigmas
 
-Weighting = Literal["simple", "min_snr", "p2"]
+Weighting = Literal["simple", "min_snr", "p2", "velocity"]
 Distribution = Literal["uniform", "logit_normal"]
+
+_LEAST = 0.1  # level below which "velocity" weighs no more, since 1/s^2 has no end
 
 
 def diffusion_loss(
@@ -91,19 +94,26 @@ def loss_weights(
         simple    1 for whatever the network says             Ho et al. 2020, eq. 14
         min_snr   min(SNR, snr_gamma) for an error of x_0      Hang et al. 2023, section 3.4
         p2        1 / (p2_k + SNR)^p2_gamma for one of epsilon  Choi et al. 2022
+        velocity  1 / max(s, 0.1)^2 for one of x_0, on a flow  Li & He 2025: the error of the
+                  velocity u = (x_t - x_0)/s of a network that says x_0
 
     Args:
         schedule: the path.
         t: (N,).
         prediction_type: what the network speaks of.
-        weighting: which of the three.
+        weighting: which of the four.
         snr_gamma: above 0; the paper takes 5.
         p2_gamma: at least 0; the paper takes 0.5 or 1. At 0 this is "simple" for epsilon.
         p2_k: above 0; the paper takes 1.
 
     Returns:
         (N,), float32.
+
+    Raises:
+        InputError: "velocity" on a path that is no rectified flow, which has none.
     """
+    if weighting == "velocity" and not schedule.config.is_flow:
+        raise InputError("weighting: velocity is for a rectified flow; use simple, min_snr or p2")
     snr = schedule.snr(t)  # (N,)
     if weighting == "simple":
         return torch.ones_like(snr)
@@ -118,6 +128,8 @@ def loss_weights(
     }[prediction_type]
     if weighting == "min_snr":
         return snr.clamp(max=snr_gamma) * of_x0.square()
+    if weighting == "velocity":
+        return (of_x0 / sigma.clamp(min=_LEAST)).square()
     return of_epsilon.square() / (p2_k + snr) ** p2_gamma
 
 

@@ -10,7 +10,6 @@ FOLDER/model/          the finished model, as transformers opens it
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,19 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from vermilion.data.windows import Windows
-from vermilion.errors import InputError
 from vermilion.models.lm import io
 from vermilion.models.lm.adapters import save_adapters
 from vermilion.nn.lora import merge
-from vermilion.train import checkpoint
 from vermilion.train.distributed import World
+from vermilion.train.folder import claim, take_best
 from vermilion.train.learner import Learner
 from vermilion.train.lm.prepare import Prepared, Request, prepare, unsharded
 from vermilion.train.lm.task import LanguageTask
 from vermilion.train.loop import Outcome, Trainer, Watch
-from vermilion.train.options import HARMLESS
-
-CONFIG = "config.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,61 +88,10 @@ def train(
     model = None
     if outcome.state != "stopped":
         model = folder / "model"
-        _take_best(trainer.learner, folder)
+        take_best(trainer.learner, folder)
         _finish(prepared, request, trainer.learner, model)
         world.wait()
     return Run(folder=folder, model=model, outcome=outcome, config=prepared.config)
-
-
-def claim(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write the resolved config into a new run's folder, or see that it is the same run.
-
-    Raises:
-        InputError: the folder holds a run with another config.
-    """
-    path = folder / CONFIG
-    if path.exists():
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise InputError(f"{path} is not JSON; remove {folder} or use another --name") from None
-        differing = _differing(old, json.loads(json.dumps(config)))
-        if differing:
-            raise InputError(
-                f"name: {folder.name} is a run with another config ({'; '.join(differing[:3])});"
-                f" use another --name, or remove {folder}"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
-def _differing(old: Any, new: Any, name: str = "") -> list[str]:
-    """Fields that differ and matter, as sentences' parts."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            part
-            for key in sorted(old.keys() | new.keys())
-            if key not in HARMLESS
-            for part in _differing(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
-        ]
-    return [] if old == new else [f"{name} was {_short(old)} and is now {_short(new)}"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 20 else f"{text[:12]}…"
-
-
-def _take_best(learner: Learner, folder: Path) -> None:
-    """The weights with the lowest validation loss, else the mean of the last, else the last."""
-    if (folder / "best" / "state.json").exists():
-        weights = checkpoint.read_tensors(folder / "best", "weights")
-        checkpoint.restore_parameters(learner.parameters, weights, folder / "best")
-    elif learner.ema is not None:
-        checkpoint.restore_parameters(learner.parameters, learner.ema.means, folder)
 
 
 def _finish(prepared: Prepared, request: Request, learner: Learner, target: Path) -> None:

@@ -40,6 +40,7 @@ class LanguageTask:
     """
 
     unit = "tokens"
+    columns = ("perplexity",)
 
     def __init__(
         self,
