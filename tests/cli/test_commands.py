@@ -61,7 +61,7 @@ def test_importing_the_package_loads_no_torch() -> None:
 
 def test_every_command_has_help(home: Path) -> None:
     for words in (
-        ["make"], ["write"], ["speak"], ["doctor"], ["library"], ["models"],
+        ["make"], ["write"], ["speak"], ["paint"], ["doctor"], ["library"], ["models"],
         *(["library", x] for x in ("list", "find", "show", "export", "remake", "rate", "rm")),
         *(["models", x] for x in ("list", "pull", "show", "rm")),
     ):  # fmt: skip
