@@ -26,10 +26,6 @@ NETWORKS = {
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
-# A checker of pictures is taken where it lies, and never fetched: it is larger than the VAE and
-# the text tower together, and pictures are judged by the seal.
-CHECKER = "safety_checker"
-_CHECKERS = "feature_extractor/preprocessor_config.json"  # how a checker sees pictures
 _BESIDE = (
     INDEX,
     OURS,
@@ -55,21 +51,23 @@ def is_pipeline(names: Iterable[str]) -> bool:
 def select_pipeline(names: Iterable[str], where: str, *, half: bool) -> tuple[str, ...]:
     """The files that make a pipeline, each network once, as safetensors.
 
+    A checker of pictures is no part of it: it is larger than a VAE and a text tower together, and
+    what is painted is judged where all pictures are, by the seal.
+
     Args:
         names: of all that lies there, relative to it, with "/" between folders.
         where: the place, for messages.
         half: whether float16 is taken where every network is there in it, which is half as much
-            to fetch; else the full weights come first. A checker of pictures is left out then.
+            to fetch; else the full weights come first.
 
     Raises:
         UnsafeModelError: a network is there as a pickle only.
         ModelError: a network or its configuration is missing.
     """
     every = set(names)
-    checker = {} if half else {CHECKER: "model"}
     networks = {
         folder: stem
-        for folder, stem in (NETWORKS | checker).items()
+        for folder, stem in NETWORKS.items()
         if any(name.startswith(f"{folder}/") for name in every)
     }
     if not {"unet", "transformer"} & set(networks):
@@ -80,15 +78,11 @@ def select_pipeline(names: Iterable[str], where: str, *, half: bool) -> tuple[st
             break
     chosen = [_weights(every, *network, variants) for network in networks.items()]
     for folder, found in zip(networks, chosen, strict=True):
-        if not found and folder != CHECKER:
+        if not found:
             raise _missing(every, folder, where)
-        if found and f"{folder}/config.json" not in every:
+        if f"{folder}/config.json" not in every:
             raise ModelError(f"{where}/{folder} has no config.json; save the pipeline again")
-    configs = {
-        f"{folder}/config.json" for folder, found in zip(networks, chosen, strict=True) if found
-    }
-    if f"{CHECKER}/config.json" in configs:
-        configs.add(_CHECKERS)
+    configs = {f"{folder}/config.json" for folder in networks}
     beside = (configs | set(_BESIDE)) & every
     return tuple(sorted(beside.union(*chosen)))
 

@@ -1,93 +1,85 @@
-"""Pipelines of diffusers with random weights, in folders and single files."""
+"""Whole Stable Diffusion pipelines at toy size, as diffusers writes them."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from diffusers import (
-    DDPMPipeline,
-    DDPMScheduler,
-    PNDMScheduler,
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     UNet2DConditionModel,
-    UNet2DModel,
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from tests.models.diffusion.reference import PLAIN, their_unet, their_vae
-from tests.tiny import draw_weights
+from tests.models.diffusion.reference import TEXT, their_unet
+from tests.tiny import SENTENCES, draw_weights
+from vermilion.models.contrast.tokenizer import Tokenizer
 
-# Widths that 32 groups divide, as all of Stable Diffusion's.
-WIDE: dict[str, Any] = {
-    "block_out_channels": (32, 64),
-    "layers_per_block": 2,
-    "cross_attention_dim": 64,
-    "attention_head_dim": 8,
-    "sample_size": 64,
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-}
-WIDE_VAE: dict[str, Any] = {
-    "block_out_channels": (32, 32, 64, 64),
-    "down_block_types": 4 * ("DownEncoderBlock2D",),
-    "up_block_types": 4 * ("UpDecoderBlock2D",),
-    "norm_num_groups": 32,
-    "layers_per_block": 2,
-    "sample_size": 512,
+LENGTH = 24
+NOISE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "set_alpha_to_one": False,
+    "clip_sample": False,
 }
 
 
-def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
-    """CLIP's tokenizer with letters alone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    letters = "abcdefghijklmnopqrstuvwxyz,."
-    words = [*letters, *(f"{letter}</w>" for letter in letters)]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=77)
-
-
-def tiny_text_tower(vocab: int, seed: int = 0) -> CLIPTextModel:
-    """CLIP's text tower with random weights."""
-    tower = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=vocab,
-            hidden_size=64,
-            intermediate_size=96,
-            num_hidden_layers=2,
-            num_attention_heads=1,
-            projection_dim=64,
-            eos_token_id=2,
-        )
+def tiny_vae(seed: int = 3) -> AutoencoderKL:
+    """An autoencoder that halves a picture's sides."""
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
     ).eval()
-    draw_weights(tower, seed)
-    return tower
+    draw_weights(vae, seed)
+    return vae
 
 
-def tiny_stable_diffusion(work: Path, **unet: Any) -> StableDiffusionPipeline:
-    """All the parts of a StableDiffusionPipeline, small."""
-    tokenizer = tiny_tokenizer(work / "letters")
-    return StableDiffusionPipeline(
-        vae=their_vae(**WIDE_VAE),
-        text_encoder=tiny_text_tower(len(tokenizer)),
-        tokenizer=tokenizer,
-        unet=their_unet(UNet2DConditionModel, **{**WIDE, **unet}),
-        scheduler=PNDMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            skip_prk_steps=True,
-            steps_offset=1,
-        ),
+def tiny_pipeline_folder(path: Path, *, holes: bool = False, **scheduler: Any) -> Path:
+    """Write a pipeline with random weights.
+
+    Args:
+        path: of the folder.
+        holes: whether its UNet is one that fills holes, with nine channels in.
+        scheduler: fields of its DDIM scheduler that are to differ.
+    """
+    tokens = Tokenizer.train(SENTENCES, 600, max_length=LENGTH)
+    (path / "words").mkdir(parents=True)
+    tokens.save(path / "words")
+    config = CLIPTextConfig(
+        vocab_size=len(tokens),
+        hidden_size=12,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=LENGTH,
+        bos_token_id=tokens.bos_id,
+        eos_token_id=tokens.eos_id,
+    )
+    tower = CLIPTextModel(config).eval()
+    draw_weights(tower, 2)
+    kind = StableDiffusionInpaintPipeline if holes else StableDiffusionPipeline
+    fields = {**TEXT, "sample_size": 16, "in_channels": 9 if holes else 4}
+    pipe = kind(
+        vae=tiny_vae(),
+        text_encoder=tower,
+        tokenizer=CLIPTokenizer.from_pretrained(path / "words"),
+        unet=their_unet(UNet2DConditionModel, **fields),
+        scheduler=DDIMScheduler(**{**NOISE, **scheduler}),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
-
-
-def tiny_ddpm() -> DDPMPipeline:
-    """A DDPMPipeline on pixels."""
-    return DDPMPipeline(their_unet(UNet2DModel, **PLAIN), DDPMScheduler())
+    pipe.save_pretrained(path)
+    for file in (path / "words").iterdir():
+        file.unlink()
+    (path / "words").rmdir()
+    return path

@@ -43,6 +43,7 @@ def test_styles_and_classes() -> None:
     assert STICKERS.prompt("a fox", "line") == "a fox, line"
     with pytest.raises(InputError, match=r"style: 'oil' is not one .*flat, line"):
         STICKERS.prompt("a fox", "oil")
+    assert Manifest().prompt("a fox", "oil") == "a fox, oil"
     classes = Manifest(classes=("cat", "dog"))
     assert [classes.label(word) for word in ("dog", " cat ", "1")] == [1, 0, 1]
     for word in ("2", "cow", ""):

@@ -44,7 +44,7 @@ class Manifest:
         max_tokens: vectors that the network gets of a text, its two ends included; where a text
             has fewer tokens the rest is 0.
         pooled: whether the network is also told one vector for the whole text, as its label.
-        styles: style words that it knows.
+        styles: style words that it knows; none: whatever is said is a word as others.
         template: how a text and a style word become a prompt.
         classes: names of what it paints, by label, for a network that knows classes.
         null_class: the label that stands for no class; None: it was never taught one, and cannot
@@ -95,12 +95,12 @@ class Manifest:
         """A text with its style word.
 
         Raises:
-            InputError: the model does not know the style.
+            InputError: the model knows styles, and not this one.
         """
         if not style:
             return text
-        if style not in self.styles:
-            known = ", ".join(self.styles) or "none"
+        if self.styles and style not in self.styles:
+            known = ", ".join(self.styles)
             raise InputError(f"style: {style!r} is not one that the model knows ({known})")
         return self.template.replace("{text}", text).replace("{style}", style)
 

@@ -8,14 +8,16 @@ N texts, T tokens, L tokens of a chunk, D features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vermilion.errors import InputError, ModelError
+from vermilion.models.contrast.config import TextConfig
 from vermilion.models.contrast.net import TextTransformer
 from vermilion.models.contrast.tokenizer import Tokenizer
 from vermilion.models.diffusion.adapters import Adapter, Merged
@@ -24,6 +26,7 @@ from vermilion.models.diffusion.guidance import Condition
 from vermilion.models.diffusion.manifest import Manifest
 from vermilion.models.diffusion.prompt import Ends, chunks, encode, parse
 from vermilion.models.lm.encode import Encoder
+from vermilion.models.weights import Part, Tensors, fill, laid_out
 
 Wanted = Sequence[tuple[Adapter, float]]
 
@@ -126,6 +129,42 @@ class ClipTower:
         return Condition(context=found)  # (N, T, D)
 
 
+def clip_tower(
+    config: Mapping[str, Any],
+    tensors: Tensors,
+    words: Path,
+    *,
+    where: str,
+    device: str,
+    dtype: torch.dtype,
+) -> ClipTower:
+    """Open the text tower of a pipeline.
+
+    Args:
+        config: its config.json.
+        tensors: its weights, under the names of transformers.
+        words: folder of its tokenizer.
+        where: the model lies, for messages.
+        device: where the weights go.
+        dtype: of the weights.
+
+    Raises:
+        ModelError: it is none of CLIP, or a part is missing or broken.
+    """
+    if config.get("model_type") != "clip_text_model":
+        raise ModelError(
+            f"{where}: its text encoder is {config.get('model_type')!r}; known is clip_text_model"
+        )
+    sizes = TextConfig.from_transformers(config)
+    # transformers writes the names with this beginning, and since version 5 without it.
+    inner = Part(tensors, "text_model.")
+    found = inner if inner.names else tensors
+    net = laid_out(lambda: TextTransformer(sizes), sizes.num_hidden_layers, found, where)
+    fill(net, found, where, device, dtype)
+    net.eval().requires_grad_(requires_grad=False)
+    return ClipTower(net, Tokenizer.from_folder(words))
+
+
 class SentenceTower:
     """A BERT, such as all-MiniLM-L6-v2, for networks that were trained here.
 
@@ -135,6 +174,7 @@ class SentenceTower:
         encoder: the model.
         max_tokens: L, vectors that the network gets of a text, ends included; 0 beyond its own.
         pooled: whether the network is told one vector for the whole text too.
+        tokens: whether it is told those of the tokens.
 
     Attributes:
         size: D.
@@ -142,12 +182,15 @@ class SentenceTower:
 
     guides = True
 
-    def __init__(self, encoder: Encoder, max_tokens: int, *, pooled: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder, max_tokens: int, *, pooled: bool = False, tokens: bool = True
+    ) -> None:
         found = map(encoder.fast.token_to_id, ("[CLS]", "[SEP]", "[PAD]"))
         ids = [number for number in found if number is not None]
         if len(ids) < 3:
             raise ModelError("text_encoder: its tokenizer lacks [CLS], [SEP] or [PAD]")
-        self.encoder, self.size, self._pooled = encoder, encoder.size, pooled
+        self.encoder, self.size = encoder, encoder.size
+        self._pooled, self._tokens = pooled, tokens
         self.parameters = sum(weight.numel() for weight in encoder.net.parameters())
         comma = encoder.fast.token_to_id(",")
         length = min(max_tokens, encoder.max_length)
@@ -158,7 +201,7 @@ class SentenceTower:
 
     def chunks(self, text: str) -> int:
         """How many chunks a text takes."""
-        return len(chunks(text, self._tokenize, self._ends))
+        return len(chunks(text, self._tokenize, self._ends)) if self._tokens else 1
 
     def use(self, wanted: Wanted, learnt: Sequence[Learnt]) -> None:
         """See `Tower.use`: the UNet's adapters alone."""
@@ -180,13 +223,15 @@ class SentenceTower:
         """See `Tower.condition`: context (N, L chunks, D), and pooled (N, D) if wanted."""
         if skip:
             raise InputError("clip_skip: this model's text encoder is none of CLIP; leave it out")
-        context = encode(texts, self._tokenize, self._hidden, self._ends, least=chunks)
+        context = None
+        if self._tokens:
+            context = encode(texts, self._tokenize, self._hidden, self._ends, least=chunks)
         if not self._pooled:
             return Condition(context=context)  # (N, T, D)
         # Weights have no place in one vector for all; the words count as they are.
         words = ["".join(span.text for span in parse(text)) for text in texts]
         vectors = [torch.from_numpy(self.encoder.encode([word])) for word in words]
-        return Condition(context=context, pooled=torch.cat(vectors).to(context))  # (N, D)
+        return Condition(context=context, pooled=torch.cat(vectors))  # (N, D)
 
 
 class Classes:
@@ -194,13 +239,15 @@ class Classes:
 
     Args:
         manifest: names of the classes.
-        count: how many there are; 0: the network knows none.
+        count: how many there are, with the one that stands for none; 0: the network knows none.
+        null: which one that is, where the manifest names none.
     """
 
     parameters = 0
 
-    def __init__(self, manifest: Manifest, count: int) -> None:
-        self._count, self._null = count, manifest.null_class
+    def __init__(self, manifest: Manifest, count: int, null: int | None = None) -> None:
+        self._count = count
+        self._null = null if manifest.null_class is None else manifest.null_class
         names = manifest.classes or tuple(map(str, range(count - (self._null is not None))))
         self._names = Manifest(classes=names)
         self.guides = count > 0 and self._null is not None
