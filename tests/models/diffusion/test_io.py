@@ -306,7 +306,10 @@ def add(folder: Path) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no index": (lambda f: (f / "model_index.json").unlink(), "model_index.json is missing"),
-    "no unet": (edit("model_index.json", unet=[None, None]), "model_index.json: there is no unet"),
+    "no unet": (
+        edit("model_index.json", unet=[None, None]),
+        "model_index.json: there is no unet and",
+    ),
     "a strange class": (
         edit("unet/config.json", _class_name="UNet3DConditionModel"),
         "unet/config.json: _class_name: 'UNet3DConditionModel' is not supported",
@@ -343,7 +346,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "a tensor too many": (add, "no place for sparkle.weight"),
     "channels that do not meet": (
         edit("vae/config.json", latent_channels=8),
-        "the unet goes from 4 channels to 4 where there are 8",
+        "the network goes from 4 channels to 4 where there are 8",
     ),
     "a strange scheduler": (
         edit("scheduler/scheduler_config.json", _class_name="SparkleScheduler"),

@@ -19,10 +19,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from vermilion.models.diffusion.config import UNET_2D, UNetConfig
+from vermilion.models.diffusion.dit import THEIRS, DiT, DiTConfig
 from vermilion.models.diffusion.manifest import Manifest
+from vermilion.models.diffusion.names import dit_to_diffusers
 from vermilion.models.diffusion.net import UNet
 from vermilion.models.diffusion.parts import (
     INDEX,
@@ -58,7 +60,7 @@ class Pipeline:
         safety_checker: folder of its checker; None: there is none.
     """
 
-    net: UNet
+    net: UNet | DiT
     codec: AutoencoderKL | PixelCodec
     scheduler: SchedulerConfig
     manifest: Manifest
@@ -159,7 +161,7 @@ def needs(
 def save_pipeline(
     folder: Path,
     *,
-    net: UNet,
+    net: UNet | DiT,
     codec: AutoencoderKL | PixelCodec,
     scheduler: SchedulerConfig,
     manifest: Manifest | None = None,
@@ -169,8 +171,9 @@ def save_pipeline(
 ) -> None:
     """Write a folder that `DiffusionPipeline.from_pretrained` opens unchanged, where it can.
 
-    Without texts and classes, on pixels, it is a DDPMPipeline; with a UNet that reads CLIP's text
-    and an autoencoder a StableDiffusionPipeline. Of others diffusers opens the parts.
+    Without texts and classes, on pixels, it is a DDPMPipeline; with an autoencoder and a UNet that
+    reads CLIP's text a StableDiffusionPipeline, with a DiT that knows classes a DiTPipeline. Of
+    others diffusers opens the parts, but for a DiT that reads text.
 
     Args:
         folder: where to; made if it does not exist, else what has the same names is replaced.
@@ -190,11 +193,17 @@ def save_pipeline(
     kind = _pipeline_class(net.config, codec, texts)
     index: dict[str, Any] = {"_class_name": kind, "_diffusers_version": _DIFFUSERS_VERSION}
     with written_whole(folder) as staged:
-        index["unet"] = ["diffusers", net.config.architecture]
-        _save(net, net.config.to_diffusers(), staged / "unet", dtype, max_shard_bytes)
+        config = net.config.to_diffusers()
+        name = "unet" if isinstance(net, UNet) else "transformer"
+        index[name] = ["diffusers", config["_class_name"]]
+        state = net.state_dict()
+        if config["_class_name"] == THEIRS:
+            state = dit_to_diffusers(state)
+        _save(state, config, staged / name, dtype, max_shard_bytes)
         if isinstance(codec, AutoencoderKL):
             index["vae"] = ["diffusers", "AutoencoderKL"]
-            _save(codec, codec.config.to_diffusers(), staged / "vae", dtype, max_shard_bytes)
+            described = codec.config.to_diffusers()
+            _save(codec.state_dict(), described, staged / "vae", dtype, max_shard_bytes)
         (staged / "scheduler").mkdir()
         scheduler.write(staged / "scheduler" / "scheduler_config.json")
         index["scheduler"] = ["diffusers", scheduler.class_name]
@@ -214,9 +223,12 @@ def save_pipeline(
 
 
 def _pipeline_class(
-    config: UNetConfig, codec: AutoencoderKL | PixelCodec, texts: Mapping[str, Any]
+    config: UNetConfig | DiTConfig, codec: AutoencoderKL | PixelCodec, texts: Mapping[str, Any]
 ) -> str:
     """The class of diffusers that opens all parts together and paints with them."""
+    if isinstance(config, DiTConfig):
+        latent = isinstance(codec, AutoencoderKL)
+        return "DiTPipeline" if latent and config.class_name == THEIRS else OWN_PIPELINE
     told = config.class_embed_type is not None or config.num_class_embeds is not None
     if isinstance(codec, PixelCodec):
         plain = config.architecture == UNET_2D and codec.patch == 1 and not (told or texts)
@@ -232,7 +244,7 @@ def _pipeline_class(
 
 
 def _save(
-    net: nn.Module,
+    state: Mapping[str, Tensor],
     config: Mapping[str, Any],
     folder: Path,
     dtype: torch.dtype | None,
@@ -240,5 +252,5 @@ def _save(
 ) -> None:
     folder.mkdir()
     write_json(folder / "config.json", {**config, "_diffusers_version": _DIFFUSERS_VERSION})
-    state = {name: tensor.to("cpu", dtype) for name, tensor in net.state_dict().items()}
-    save_tensors(state, folder, stem=STEM, max_shard_bytes=max_shard_bytes)
+    written = {name: tensor.to("cpu", dtype) for name, tensor in state.items()}
+    save_tensors(written, folder, stem=STEM, max_shard_bytes=max_shard_bytes)

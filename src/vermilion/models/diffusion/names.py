@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from torch import Tensor
 
+from vermilion.errors import ModelError
 from vermilion.models.diffusion.config import UNetConfig, VAEConfig
 from vermilion.models.weights import Tensors
 
@@ -162,3 +163,68 @@ def _translated(places: Places, names: Iterable[str]) -> Iterator[tuple[str, str
         if prefix:
             within = f"{parts.get(part, part)}.{kind}" if part else kind
             yield name, f"{theirs}.{within}"
+
+
+_FIRST = "transformer_blocks.0.norm1.emb."
+_COPY = re.compile(r"transformer_blocks\.[1-9]\d*\.norm1\.emb\.")
+_DIT_EMBEDDING = {
+    "time_embedding.": "norm1.emb.timestep_embedder.",
+    "class_embedding.": "norm1.emb.class_embedder.embedding_table.",
+}
+
+
+class OneEmbedding:
+    """A DiT's published tensors, of whose equal embeddings in each block one is enough.
+
+    Args:
+        tensors: what is published.
+    """
+
+    def __init__(self, tensors: Tensors) -> None:
+        self._tensors = tensors
+        self._copies = {name for name in tensors.names if _COPY.match(name)}
+        self.names = frozenset(tensors.names) - self._copies
+
+    def load(self, name: str) -> Tensor:
+        """One of them, on the CPU.
+
+        Raises:
+            ModelError: the blocks have different ones, which is another network.
+        """
+        tensor = self._tensors.load(name)
+        if _FIRST in name:
+            rest = name.partition(_FIRST)[2]
+            for copy in sorted(self._copies):
+                if copy.endswith(f"norm1.emb.{rest}") and not self._tensors.load(copy).equal(
+                    tensor
+                ):
+                    raise ModelError(
+                        f"{copy}: differs from that of the first block, which is not supported"
+                    )
+        return tensor
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of one of them, which is not loaded for it."""
+        return self._tensors.shape(name)
+
+
+def dit_from_diffusers(names: Iterable[str]) -> dict[str, str]:
+    """Names of a DiT's weights → diffusers', which has the embeddings in each block."""
+    return {name: _in_block(name, 0) for name in names}
+
+
+def dit_to_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A DiT's weights as diffusers has them: the embeddings once for each block."""
+    blocks = {name.split(".")[1] for name in state if name.startswith("transformer_blocks.")}
+    return {
+        _in_block(name, block): weight.clone() if block else weight  # no file holds one twice
+        for name, weight in state.items()
+        for block in range(len(blocks) if name.startswith(tuple(_DIT_EMBEDDING)) else 1)
+    }
+
+
+def _in_block(name: str, block: int) -> str:
+    for ours, theirs in _DIT_EMBEDDING.items():
+        if name.startswith(ours):
+            return f"transformer_blocks.{block}.{theirs}{name.removeprefix(ours)}"
+    return name

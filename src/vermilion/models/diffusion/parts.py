@@ -12,12 +12,15 @@ from torch import nn
 
 from vermilion.errors import ModelError
 from vermilion.models.diffusion.config import UNetConfig, VAEConfig
+from vermilion.models.diffusion.dit import THEIRS, DiT, DiTConfig
 from vermilion.models.diffusion.manifest import Manifest
 from vermilion.models.diffusion.names import (
     TEXT,
     UNET,
     VAE,
+    OneEmbedding,
     Renamed,
+    dit_from_diffusers,
     older_names,
     unet_to_ldm,
     vae_to_ldm,
@@ -75,7 +78,7 @@ class Network(Generic[N]):
 class Parts:
     """What lies in a folder or file, described and not yet opened."""
 
-    net: Network[UNet]
+    net: Network[UNet] | Network[DiT]
     vae: Network[AutoencoderKL] | None
     scheduler: SchedulerConfig
     manifest: Manifest
@@ -97,10 +100,11 @@ class Parts:
         codec, config = self.pixels if self.vae is None else self.vae.net, self.net.net.config
         channels = codec.latent_channels
         # A network that is told a picture sees more, one that tells its variance says twice.
-        if config.in_channels < channels or config.out_channels not in (channels, 2 * channels):
+        out = config.out_channels or config.in_channels
+        if config.in_channels < channels or out not in (channels, 2 * channels):
             raise ModelError(
-                f"{path}: the unet goes from {config.in_channels} channels to"
-                f" {config.out_channels} where there are {channels} between it and pictures;"
+                f"{path}: the network goes from {config.in_channels} channels to"
+                f" {out} where there are {channels} between it and pictures;"
                 " the model's files do not belong together"
             )
         return self
@@ -115,9 +119,13 @@ def in_folder(path: Path) -> Parts:
         for name, value in index.items()
         if isinstance(value, list) and len(value) == 2 and value[0] is not None
     }
-    if "unet" not in listed:
-        raise ModelError(f"{path / INDEX}: there is no unet, which is the only network known")
-    net = unet_in(path / "unet")
+    net: Network[UNet] | Network[DiT]
+    if "unet" in listed:
+        net = unet_in(path / "unet")
+    elif "transformer" in listed:
+        net = dit_in(path / "transformer")
+    else:
+        raise ModelError(f"{path / INDEX}: there is no unet and no transformer; pull it again")
     text, checker = path / "text_encoder", path / "safety_checker"
     has_text = "text_encoder" in listed
     return Parts(
@@ -153,6 +161,15 @@ def unet_in(folder: Path) -> Network[UNet]:
     return _unet(
         config, TensorFiles(folder, STEM), str(folder), lambda _, names: older_names(names)
     )
+
+
+def dit_in(folder: Path) -> Network[DiT]:
+    """What a folder with a DiT alone describes; errors as of `io.open_pipeline`."""
+    config = _read(DiTConfig.from_diffusers, folder)
+    tensors = OneEmbedding(TensorFiles(folder, STEM))
+    net = laid_out(lambda: DiT(config), config.num_layers, tensors, str(folder))
+    names = dit_from_diffusers(net.state_dict()) if config.class_name == THEIRS else {}
+    return Network(net, Renamed(tensors, names), str(folder))
 
 
 def vae_in(folder: Path) -> Network[AutoencoderKL]:
