@@ -52,6 +52,11 @@ _WHERE = {
     "Store": "vermilion.runtime.store",
     "train_lm": "vermilion.train.lm.door",
     "plan_lm": "vermilion.train.lm.door",
+    "train_clip": "vermilion.train.contrast.door",
+    "train_simclr": "vermilion.train.contrast.door",
+    "plan_clip": "vermilion.train.contrast.door",
+    "plan_simclr": "vermilion.train.contrast.door",
+    "contrast_settings": "vermilion.train.contrast.options",
     "training_settings": "vermilion.train.lm.options",
     "read_settings": "vermilion.train.options",
     "parse_set": "vermilion.train.options",
@@ -95,6 +100,8 @@ if TYPE_CHECKING:
     from vermilion.seal.order import SealOptions
     from vermilion.seal.seal import Sealer
     from vermilion.settings import get_settings
+    from vermilion.train.contrast.door import plan_clip, plan_simclr, train_clip, train_simclr
+    from vermilion.train.contrast.options import contrast_settings
     from vermilion.train.lm.door import plan_lm, train_lm
     from vermilion.train.lm.options import training_settings
     from vermilion.train.options import parse_set, read_settings
@@ -122,6 +129,7 @@ __all__ = [
     "add",
     "add_file",
     "checkup",
+    "contrast_settings",
     "embed",
     "export",
     "export_asset",
@@ -134,14 +142,18 @@ __all__ = [
     "measure",
     "paint",
     "parse_set",
+    "plan_clip",
     "plan_lm",
+    "plan_simclr",
     "read_settings",
     "remake",
     "seal_copy",
     "seal_file",
     "sealer_of",
     "speak",
+    "train_clip",
     "train_lm",
+    "train_simclr",
     "training_settings",
     "verify",
     "verify_file",

@@ -10,7 +10,18 @@ import typer
 from typer.core import TyperGroup
 
 import vermilion as vm
-from vermilion.cli import doctor, library, make, models, paint, seal, speak, train, write
+from vermilion.cli import (
+    doctor,
+    library,
+    make,
+    models,
+    paint,
+    seal,
+    speak,
+    train,
+    train_contrast,
+    write,
+)
 from vermilion.cli.show import err
 from vermilion.errors import VermilionError
 
@@ -69,6 +80,8 @@ app.command("speak")(speak.speak)
 app.command("paint")(paint.paint)
 app.add_typer(library.app, name="library")
 app.add_typer(models.app, name="models")
+train.app.command("simclr")(train_contrast.simclr)
+train.app.command("clip")(train_contrast.clip)
 app.add_typer(train.app, name="train")
 app.command("verify")(seal.verify)
 app.add_typer(seal.app, name="seal")

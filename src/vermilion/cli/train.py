@@ -20,7 +20,7 @@ from vermilion.disk import human_size
 
 STOPPED = 130  # 128 + SIGINT, as shells have it
 
-app = typer.Typer(no_args_is_help=True, help="Train models on your own data: lm.")
+app = typer.Typer(no_args_is_help=True, help="Train models on your own data.")
 
 
 @app.command()
@@ -72,11 +72,11 @@ def lm(
     given |= vm.parse_set([*(pairs or ()), *(settings or ())])
     order: dict[str, Any] = {"base": base, "lora": lora, "field": field, "tokenizer": tokenizer}
     if dry_run:
-        with _watching(quiet, as_json) as (_, on_tokens):
+        with watching(quiet, as_json) as (_, on_tokens):
             needs = vm.plan_lm(data, settings=given, on_tokens=on_tokens, **order)
         _show_needs(needs, as_json)
         return
-    with _watching(quiet, as_json) as (watch, on_tokens):
+    with watching(quiet, as_json) as (watch, on_tokens):
         order |= {"name": name, "licence": licence, "out": folder, "watch": watch}
         trained = vm.train_lm(data, settings=given, on_tokens=on_tokens, **order)
     _show_outcome(trained, as_json)
@@ -87,7 +87,11 @@ def lm(
 @app.command()
 def settings(as_json: AsJson = False) -> None:
     """List what --set can change, with the defaults."""
-    rows = vm.training_settings()
+    show_settings(vm.training_settings(), as_json)
+
+
+def show_settings(rows: list[tuple[str, str, str]], as_json: bool) -> None:
+    """What can be set: names, defaults, sentences."""
     if as_json:
         print_json([dict(zip(("name", "default", "about"), row, strict=True)) for row in rows])
         return
@@ -140,7 +144,7 @@ def _show_needs(needs: Any, as_json: bool) -> None:
 
 
 @contextmanager
-def _watching(quiet: bool, as_json: bool) -> Iterator[tuple[Any, Any]]:
+def watching(quiet: bool, as_json: bool) -> Iterator[tuple[Any, Any]]:
     """Shows a run: a bar on a terminal, a line now and then elsewhere."""
     bar = Progress(
         TextColumn("{task.description}"),
@@ -155,8 +159,8 @@ def _watching(quiet: bool, as_json: bool) -> Iterator[tuple[Any, Any]]:
     training = bar.add_task("training", total=None, figures="", visible=False)
     plain = bar.disable and not quiet and not as_json
 
-    def on_tokens(count: int) -> None:
-        bar.update(reading, completed=count, figures="tokens")
+    def on_tokens(count: int, what: str = "tokens", total: int | None = None) -> None:
+        bar.update(reading, completed=count, total=total, figures=what)
 
     def say(text: str) -> None:
         if plain:

@@ -1,0 +1,1 @@
+"""Training of pictures and words as vectors: SimCLR and CLIP."""

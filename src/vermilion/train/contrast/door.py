@@ -1,0 +1,253 @@
+"""The public door: train SimCLR or CLIP and put the model where models live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vermilion.errors import InputError
+from vermilion.runtime.cards import TRAINED_HERE, UNKNOWN_LICENCE, Card, check_name
+from vermilion.runtime.device import choose_device
+from vermilion.runtime.engines import TextEncoder
+from vermilion.runtime.loader import Loader
+from vermilion.runtime.store import Store
+from vermilion.settings import get_settings
+from vermilion.train.contrast.options import ALIASES, CLIP_KINDS, SIMCLR_KINDS
+from vermilion.train.contrast.prepare import Locked, OnProgress, Request, prepare
+from vermilion.train.contrast.run import Run, train
+from vermilion.train.distributed import World, joined
+from vermilion.train.lm.door import name_of
+from vermilion.train.loop import Watch
+from vermilion.train.measure import measure
+from vermilion.train.options import resolve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        name: of the model and the run.
+        run: how it ended.
+        card: of the model in the store; None where the run was stopped, and in all processes
+            but the first.
+    """
+
+    name: str
+    run: Run
+    card: Card | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a training would need.
+
+    Attributes:
+        config: the resolved config.
+        parameters: of the model.
+        trained: how many of them are trained.
+        pictures: that are trained on.
+        held: that are held back.
+        faults: what of the data was left out, in words.
+        epochs: how often all steps go over the pictures.
+        memory_bytes: see `train.measure`.
+        memory_free_bytes: on the device now.
+        seconds_per_step: measured on this machine, with real steps that are thrown away.
+        seconds: of all steps, validations left out.
+    """
+
+    config: Mapping[str, Any]
+    parameters: int
+    trained: int
+    pictures: int
+    held: int
+    faults: str
+    epochs: float
+    memory_bytes: int
+    memory_free_bytes: int
+    seconds_per_step: float
+    seconds: float
+
+
+def train_clip(
+    data: str | Path,
+    *,
+    name: str | None = None,
+    text_tower: str | None = None,
+    lock_text: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    licence: str | None = None,
+    out: Path | None = None,
+    watch: Watch | None = None,
+    on_progress: OnProgress | None = None,
+) -> Trained:
+    """Train a CLIP on pictures with captions, or go on with the run of that name; publish it.
+
+    Args:
+        data: see `data.pictures.read`; the pictures of a folder that says nothing of them have
+            their files' names as captions.
+        name: of the model and the run; by default the data's.
+        text_tower: model whose vectors of texts are learnt from, such as all-minilm-l6-v2; None:
+            a new text tower is trained as well.
+        lock_text: that the text tower is not trained (LiT, Zhai et al. 2022); has to be said.
+        settings: fields of `train.contrast.options` and `train.options`.
+        licence: of the model, an SPDX expression.
+        out: folder of the run; by default HOME/runs/NAME.
+        watch: told what happens.
+        on_progress: told how far the preparation is.
+
+    Raises:
+        InputError: something that was asked for cannot be used.
+        ModelError: the text tower or a checkpoint is broken.
+        NotFoundError: the data or the text tower are not there.
+        StorageError: the disk is full.
+    """
+    request = _clip_request(data, text_tower, lock_text, settings)
+    return _train(request, name, licence, out, watch, on_progress)
+
+
+def train_simclr(
+    data: str | Path,
+    *,
+    name: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    licence: str | None = None,
+    out: Path | None = None,
+    watch: Watch | None = None,
+    on_progress: OnProgress | None = None,
+) -> Trained:
+    """Train a picture tower on pictures without words; see `train_clip`."""
+    return _train(_simclr_request(data, settings), name, licence, out, watch, on_progress)
+
+
+def plan_clip(
+    data: str | Path,
+    *,
+    text_tower: str | None = None,
+    lock_text: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Estimate:
+    """What `train_clip` would need. Pictures are decoded and kept; nothing else stays."""
+    return _plan(_clip_request(data, text_tower, lock_text, settings), on_progress)
+
+
+def plan_simclr(
+    data: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Estimate:
+    """What `train_simclr` would need; see `plan_clip`."""
+    return _plan(_simclr_request(data, settings), on_progress)
+
+
+def _clip_request(
+    data: str | Path, text_tower: str | None, lock_text: bool, settings: Mapping[str, Any] | None
+) -> Request:
+    if lock_text != (text_tower is not None):
+        raise InputError(
+            "text-tower: a model of texts stays as it is; add --lock-text"
+            if text_tower is not None
+            else "lock-text: name the text tower that is locked, such as"
+            " --text-tower all-minilm-l6-v2"
+        )
+    tower, texts, pairs, training = resolve(dict(settings or {}), CLIP_KINDS, ALIASES)
+    return Request(
+        data=Path(data).expanduser(),
+        tower=tower,
+        learning=(texts, pairs),
+        locked=None if text_tower is None else _locked(text_tower),
+        training=training,
+    )
+
+
+def _simclr_request(data: str | Path, settings: Mapping[str, Any] | None) -> Request:
+    tower, views, training = resolve(dict(settings or {}), SIMCLR_KINDS, ALIASES)
+    return Request(data=Path(data).expanduser(), tower=tower, learning=views, training=training)
+
+
+def _locked(name: str) -> Locked:
+    """A text encoder of the store."""
+    house = get_settings()
+    card, engine = Loader(Store(house.models_dir), house).open(name)
+    if not isinstance(engine, TextEncoder):
+        raise InputError(
+            f"text-tower: {name} does not turn texts into vectors; use all-minilm-l6-v2"
+        )
+    return Locked(name=card.name, sha256=card.weights_sha256, encoder=engine)
+
+
+def _train(
+    request: Request,
+    name: str | None,
+    licence: str | None,
+    out: Path | None,
+    watch: Watch | None,
+    on_progress: OnProgress | None,
+) -> Trained:
+    house = get_settings()
+    store = Store(house.models_dir)
+    name = check_name(name if name is not None else name_of(request.data))
+    store.check_free(name)
+    folder = out if out is not None else house.home / "runs" / name
+    with joined(choose_device(house)) as world:
+        silent = watch or (lambda event: None)
+        run = train(request, folder, house.home / "cache", world, silent, on_progress)
+        card = None
+        if run.model is not None and world.first:
+            card = store.publish(run.model, _card(name, request, run, licence))
+    return Trained(name=name, run=run, card=card)
+
+
+def _plan(request: Request, on_progress: OnProgress | None) -> Estimate:
+    house = get_settings()
+    prepared = prepare(request, house.home / "cache", on_progress)
+    world = World(torch.device(choose_device(house)))
+    prepared.task.model.to(world.device)
+    found = measure(prepared.task, prepared.training, world)
+    steps = prepared.training.max_steps
+    return Estimate(
+        config=prepared.config,
+        parameters=found.parameters,
+        trained=found.trained,
+        pictures=prepared.pictures,
+        held=prepared.held,
+        faults=prepared.faults,
+        epochs=steps * prepared.training.batch_size / prepared.pictures,
+        memory_bytes=found.memory_bytes,
+        memory_free_bytes=found.memory_free_bytes,
+        seconds_per_step=found.seconds_per_step,
+        seconds=found.seconds_per_step * steps,
+    )
+
+
+def _card(name: str, request: Request, run: Run, licence: str | None) -> Card:
+    figures, data = run.outcome.figures, request.data.name
+    recall = figures.get("text_to_picture@10")
+    heard = "" if recall is None else f", recall at 10 {recall:.0%}"
+    words = "" if request.locked is None else f", beside the words of {request.locked.name}"
+    return Card(
+        name=name,
+        kind="embedding",
+        family="clip",
+        source=TRAINED_HERE,
+        licence=licence if licence is not None else UNKNOWN_LICENCE,
+        training_data=data,
+        good_for=f"{request.kind} trained on {data}{words}{heard}",
+        options={
+            "recipe": {
+                "config": dict(run.config),
+                "data": data,
+                "steps": run.outcome.step,
+                "best_step": run.outcome.best_step,
+                "validation_loss": run.outcome.best,
+                "figures": dict(figures),
+                "left_out": run.faults,
+            }
+        },
+    )
