@@ -38,8 +38,8 @@ from vermilion.models.contrast.net import CLIP, TextTransformer, VisionTransform
 from vermilion.models.contrast.preprocess import Preprocess
 from vermilion.models.contrast.resnet import ResNet
 from vermilion.models.contrast.tokenizer import Tokenizer
-from vermilion.models.contrast.weights import Part
 from vermilion.models.files import TensorFiles
+from vermilion.models.weights import Part
 
 CAPTIONS = ["a photo of a cat", "a photo of a dog", "红色的印章"]
 
