@@ -28,6 +28,10 @@ _WHERE = {
     "PaintTarget": "vermilion.line.painted:Target",
     "remake": "vermilion.line.default",
     "embed": "vermilion.line.default",
+    "embed_pictures": "vermilion.line.default",
+    "embed_mixed": "vermilion.line.default",
+    "is_picture": "vermilion.line.sight",
+    "look": "vermilion.line.default",
     "load": "vermilion.line.default",
     "add": "vermilion.line.default",
     "export": "vermilion.line.default",
@@ -78,8 +82,11 @@ if TYPE_CHECKING:
     from vermilion.line.default import (
         add,
         embed,
+        embed_mixed,
+        embed_pictures,
         export,
         load,
+        look,
         make,
         paint,
         remake,
@@ -94,6 +101,7 @@ if TYPE_CHECKING:
     from vermilion.line.painted import Target as PaintTarget
     from vermilion.line.release import export as export_asset
     from vermilion.line.run import Line
+    from vermilion.line.sight import is_picture
     from vermilion.line.verify import files_in, hidden_words, sealer_of, verify_file
     from vermilion.runtime.measure import measure
     from vermilion.runtime.store import Store
@@ -131,13 +139,17 @@ __all__ = [
     "checkup",
     "contrast_settings",
     "embed",
+    "embed_mixed",
+    "embed_pictures",
     "export",
     "export_asset",
     "files_in",
     "get_settings",
     "hidden_words",
     "index_training_set",
+    "is_picture",
     "load",
+    "look",
     "make",
     "measure",
     "paint",

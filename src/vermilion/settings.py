@@ -41,6 +41,11 @@ class Settings(BaseSettings):
         default="all-minilm-l6-v2",
         description="Model that turns texts into vectors when none is named.",
     )
+    picture_encoder: str = Field(
+        default="",
+        description="Model that turns pictures into vectors and knows words; empty: search or"
+        " clip-vit-b-32, the first that is there.",
+    )
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",

@@ -12,7 +12,9 @@ from typer.core import TyperGroup
 import vermilion as vm
 from vermilion.cli import (
     doctor,
+    embed,
     library,
+    look,
     make,
     models,
     paint,
@@ -78,6 +80,8 @@ app.command("make")(make.make)
 app.command("write")(write.write)
 app.command("speak")(speak.speak)
 app.command("paint")(paint.paint)
+app.command("look")(look.look)
+app.command("embed")(embed.embed)
 app.add_typer(library.app, name="library")
 app.add_typer(models.app, name="models")
 train.app.command("simclr")(train_contrast.simclr)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vermilion.line import files, release
+from vermilion.line import files, release, sight
 from vermilion.line import verify as looking
 from vermilion.line.finished import FinishedSet
 from vermilion.line.run import Line
@@ -50,6 +50,50 @@ def paint(prompt: str = "", n: int = 1, **options: Any) -> list[Asset]:
 def embed(texts: Sequence[str], **options: Any) -> NDArray[np.float32]:
     """Turn texts into vectors; see `Line.embed`."""
     return default_line().embed(texts, **options)
+
+
+def embed_pictures(
+    pictures: Sequence[str | Path | NDArray[np.uint8]], *, model: str | None = None
+) -> NDArray[np.float32]:
+    """Turn pictures into vectors of length 1, (N, C), that lie close to those of their words.
+
+    Args:
+        pictures: files, or uint8 arrays (H, W, 3 or 4).
+        model: name of a model that knows pictures; None: the usual one.
+
+    Raises:
+        InputError: one is no picture, or the model does not know pictures.
+        NotFoundError: a file or a model is not there.
+    """
+    return sight.embed_pictures(default_line().loader, pictures, model)
+
+
+def embed_mixed(inputs: Sequence[str], *, model: str | None = None) -> NDArray[np.float32]:
+    """Turn names of pictures' files and texts into vectors; see `line.sight.embed_mixed`."""
+    return sight.embed_mixed(default_line().loader, inputs, model)
+
+
+def look(
+    picture: str | Path | NDArray[np.uint8],
+    labels: Sequence[str],
+    *,
+    ensemble: bool = False,
+    model: str | None = None,
+) -> tuple[sight.Guess, ...]:
+    """Say how likely each label fits a picture, the likeliest first.
+
+    Args:
+        picture: a file, or a uint8 array (H, W, 3 or 4).
+        labels: two texts at least; the probabilities are among these.
+        ensemble: labels are names that are put into seven sentences, whose vectors are averaged
+            (Radford et al. 2021, sec. 3.1.4).
+        model: name of a model that knows pictures and words; None: the usual one.
+
+    Raises:
+        InputError: the picture, the labels or the model cannot be used.
+        NotFoundError: the file or the model is not there.
+    """
+    return sight.look(default_line().loader, picture, labels, ensemble=ensemble, model=model)
 
 
 def remake(ref: str) -> tuple[Asset, bool]:

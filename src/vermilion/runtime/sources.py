@@ -150,6 +150,10 @@ def ad_hoc(text: str) -> Card:
     return Card(name=plain or "model", kind="text", family="lm", source=source)
 
 
+# By model_type of config.json; all others are language models.
+_FAMILIES = {"bert": "encoder"} | dict.fromkeys(("clip", "clip_vision_model", "resnet"), "clip")
+
+
 def with_family(card: Card, folder: Path) -> Card:
     """The card of a model that nobody has described, with the family that its files show.
 
@@ -177,7 +181,8 @@ def with_family(card: Card, folder: Path) -> Card:
         kind = json.loads(config.read_bytes()).get("model_type")
     except (ValueError, AttributeError, RecursionError):  # its engine says what is wrong with it
         return card
-    return replace(card, kind="embedding", family="encoder") if kind == "bert" else card
+    family = _FAMILIES.get(kind, "")
+    return replace(card, kind="embedding", family=family) if family else card
 
 
 def facts_of(

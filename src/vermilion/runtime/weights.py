@@ -30,6 +30,7 @@ _BESIDE = (
     "vocab.txt",
     "modules.json",
     "sentence_bert_config.json",
+    "preprocessor_config.json",
     POOLING,
 )
 _CHUNK = 1 << 20
@@ -90,8 +91,10 @@ def select(names: Iterable[str], where: str) -> tuple[str, ...]:
             names_of_all = ", ".join(sorted(weights)[:4])
             raise ModelError(f"{where} holds {len(weights)} GGUF files ({names_of_all}); name one")
         return tuple(weights)
+    # A tower of pictures may have no tokenizer.
     for needed, instead in (("config.json", ""), ("tokenizer.json", "vocab.txt")):
-        if prefix + needed not in every and prefix + instead not in every:
+        silent = needed == "tokenizer.json" and prefix + "preprocessor_config.json" in every
+        if not silent and prefix + needed not in every and prefix + instead not in every:
             raise ModelError(
                 f"{where} has no {needed}; save the model there with save_pretrained of "
                 "transformers, its tokenizer too"

@@ -99,6 +99,21 @@ class TextEncoder(Protocol):
 
 
 @runtime_checkable
+class PictureEncoder(TextEncoder, Protocol):
+    """What an engine offers besides where pictures and texts become vectors in one space."""
+
+    def embed_pictures(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """A vector of length 1 for each picture, uint8 (H, W, 3 or 4): (N, C)."""
+        ...
+
+    def probabilities(
+        self, pictures: NDArray[np.float32], texts: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """How likely each text belongs to each picture: (N, C), (M, C) → (N, M)."""
+        ...
+
+
+@runtime_checkable
 class Watermarked(Protocol):
     """What an engine offers besides where it can hide a watermark in the texts that it writes."""
 

@@ -1,0 +1,170 @@
+"""The engine of models that know pictures and words: both become vectors in one space.
+
+N items, M texts, D features of a vector, H W of a picture, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vermilion.errors import InputError, ModelError, NotFoundError
+from vermilion.models.contrast.encode import ContrastEncoder
+from vermilion.models.contrast.io import load_preprocess, load_tower
+from vermilion.models.contrast.net import CLIP
+from vermilion.models.files import TensorFiles, read_json
+from vermilion.models.lm.encode import Encoder
+from vermilion.runtime.cards import Card
+from vermilion.runtime.device import choose_device
+from vermilion.runtime.engines import OnPiece
+from vermilion.runtime.store import Store
+from vermilion.settings import Settings
+from vermilion.types import Prompt, Sample
+
+Pixels = NDArray[np.uint8]
+Vectors = NDArray[np.float32]
+_TOWERS = ("resnet", "clip_vision_model")
+
+
+class ContrastEngine:
+    """A CLIP, one with the words of another model, or a picture tower alone.
+
+    A picture tower that was trained beside a locked encoder of texts names that in config.json
+    (`text_config.name`). It is opened from the store.
+
+    Attributes:
+        encoder: the model.
+        words: whether there is a text tower.
+        size: D, the features of a vector.
+    """
+
+    def __init__(self, encoder: ContrastEncoder, *, words: bool = True) -> None:
+        self.encoder, self.words, self.size = encoder, words, encoder.size
+        self.device = str(encoder.clip.visual_projection.weight.device)
+        self.parameters = sum(weight.numel() for weight in encoder.clip.parameters())
+        self.versions: Mapping[str, str] = {
+            "torch": torch.__version__,
+            "tokenizers": version("tokenizers"),
+            "pillow": version("pillow"),
+        }
+
+    @classmethod
+    def memory(cls, card: Card, path: Path) -> int:
+        """About how many bytes the opened model takes: its weights as float32."""
+        return TensorFiles(path).count() * 4
+
+    @classmethod
+    def open(cls, card: Card, path: Path, settings: Settings) -> Self:
+        """Open a folder of transformers or open_clip, or one of `vermilion train`.
+
+        Raises:
+            ModelError: the files are broken or not supported, or its encoder of texts is missing.
+        """
+        device = choose_device(settings)
+        known = path / "config.json"
+        config = read_json(known) if known.exists() else {}
+        text = config.get("text_config") or {}
+        if config.get("model_type") in _TOWERS and not text:
+            return cls(_alone(path, device), words=False)
+        if text.get("model_type") != "other":
+            return cls(ContrastEncoder.from_folder(path, device))
+        encoder = _text_encoder(card.name, str(text.get("name", "")), settings, device)
+
+        def prepare(texts: Sequence[str]) -> Tensor:
+            return torch.from_numpy(encoder.encode(texts, normalize=True))  # (M, C)
+
+        return cls(ContrastEncoder.from_folder(path, device, text=prepare))
+
+    def embed_pictures(self, pictures: Sequence[Pixels]) -> Vectors:
+        """A vector for each picture.
+
+        Args:
+            pictures: N of them, uint8 (H, W, 3) or (H, W, 4) with straight alpha; what is clear
+                becomes white.
+
+        Returns:
+            (N, D), float32, of length 1.
+
+        Raises:
+            InputError: one is no picture.
+        """
+        return self.encoder.pictures(pictures)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """A vector for each text, (M, D), float32, of length 1, to compare with pictures.
+
+        Raises:
+            InputError: the model has no text tower.
+        """
+        if not self.words:
+            raise InputError(
+                "model: it was trained on pictures alone and knows no words; give it pictures"
+            )
+        return self.encoder.texts(texts)
+
+    def probabilities(self, pictures: Vectors, texts: Vectors) -> Vectors:
+        """How likely each text belongs to each picture: (N, D), (M, D) → (N, M), rows sum to 1."""
+        return self.encoder.probabilities(pictures, texts)
+
+    def generate(
+        self, prompts: Sequence[Prompt], on_piece: OnPiece | None = None
+    ) -> Iterator[tuple[int, Sample]]:
+        """Nothing: it makes nothing.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "model: this one turns pictures and words into vectors and makes nothing; name another"
+        )
+
+
+def rank(engine: ContrastEngine, pictures: Sequence[Pixels], text: str) -> Vectors:
+    """How well pictures fit a text.
+
+    Args:
+        engine: what compares them.
+        pictures: N of them, as `ContrastEngine.embed_pictures` takes them.
+        text: what they shall show.
+
+    Returns:
+        (N,), the cosines; higher fits better.
+
+    Raises:
+        InputError: one is no picture, or the model knows no words.
+    """
+    scores: Vectors = engine.embed_pictures(pictures) @ engine.embed([text])[0]
+    return scores
+
+
+def _alone(path: Path, device: str) -> ContrastEncoder:
+    """A picture tower whose own features are the vectors."""
+    tower = load_tower(path, device)
+    clip = CLIP(tower, nn.Identity(), text_size=tower.size, projection_dim=None)
+    clip.visual_projection.weight = nn.Parameter(torch.eye(tower.size), requires_grad=False)
+    clip.eval().requires_grad_(requires_grad=False).to(device)
+
+    def prepare(texts: Sequence[str]) -> Tensor:
+        raise InputError("model: it knows no words")
+
+    return ContrastEncoder(clip, load_preprocess(path), prepare)
+
+
+def _text_encoder(model: str, name: str, settings: Settings, device: str) -> Encoder:
+    """The encoder of texts that a picture tower was trained beside."""
+    if not name:
+        raise ModelError(f"{model}: its config.json names no encoder of texts; train it again")
+    try:
+        card, path = Store(settings.models_dir).locate(name)
+    except NotFoundError as error:
+        raise ModelError(f"{model}: it reads words with {name}: {error}") from None
+    if card.family != "encoder":
+        raise ModelError(f"{model}: {name} is no encoder of texts; pull the one that it names")
+    return Encoder.from_folder(path, device=device)
