@@ -28,7 +28,7 @@ template = "{{ subject }}"
 def test_shipped_recipes_can_be_planned(home: Path, name: str) -> None:
     recipe = recipes.find(name)
     assert recipe.description
-    assert {step.kind for step in recipe.steps} == {"text", "speech"}
+    assert {step.kind for step in recipe.steps} == {"text", "speech", "picture"}
     assert plan(Brief(subject="tea"), recipe, get_settings(), {})
 
 
@@ -99,7 +99,7 @@ def test_a_plan_that_cannot_work_is_refused_before_any_work(
 
 
 def test_another_language_is_asked_for_without_english_patterns(home: Path) -> None:
-    brief = Brief(subject="一家雨天书店", counts={"voice": 0})
+    brief = Brief(subject="一家雨天书店", counts={"voice": 0, "picture": 0})
     planned = plan(brief, recipes.find("launch"), get_settings(), {})
     for step in planned:
         assert step.settings["system"].endswith("只用中文写。")
