@@ -152,6 +152,7 @@ def optimizer_tensors(
     }
 
 
+@torch.no_grad()
 def restore_optimizer(
     optimizer: torch.optim.Optimizer,
     parameters: Mapping[str, nn.Parameter],
@@ -162,8 +163,11 @@ def restore_optimizer(
         name, _, field = key.rpartition("/")
         parameter = parameters[name]
         same = value.shape == parameter.shape and field != "step"
-        placed = like(value, parameter) if same else value.to(parameter.device)
-        optimizer.state[parameter][field] = placed.clone()
+        if same:  # laid out in memory as the parameter is, which the fused optimiser relies on
+            placed = torch.empty_like(parameter).copy_(like(value, parameter))
+        else:
+            placed = value.to(parameter.device).clone()
+        optimizer.state[parameter][field] = placed
 
 
 @torch.no_grad()
