@@ -16,7 +16,9 @@ from tests.models.contrast.reference import pixels
 from tests.tiny import draw_weights
 from vermilion.errors import ModelError
 from vermilion.models.contrast import io
+from vermilion.models.contrast.open_clip import OpenClip
 from vermilion.models.contrast.preprocess import Preprocess
+from vermilion.models.files import TensorFiles
 
 VISION = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 8}
 TEXT = {"context_length": 20, "vocab_size": 120, "width": 24, "heads": 3, "layers": 3}
@@ -47,6 +49,8 @@ def test_vectors(tmp_path: Path, custom: bool, quick_gelu: bool, bias: dict[str,
         ids[row, length - 1 :] = 0
         ids[row, length - 1] = 119
     clip = io.load_clip(tmp_path / "a")
+    tensors = OpenClip(TensorFiles(tmp_path / "a"))
+    assert all(tensors.shape(name) == tensors.load(name).shape for name in tensors.names)
     with torch.inference_mode():
         images, texts = clip(pixels(2, 32), ids)
         expected = model.get_logits(pixels(2, 32), ids)[0]

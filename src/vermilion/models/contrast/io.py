@@ -17,8 +17,8 @@ from vermilion.models.contrast.net import CLIP, TextTransformer, VisionTransform
 from vermilion.models.contrast.preprocess import Preprocess
 from vermilion.models.contrast.resnet import ResNet
 from vermilion.models.contrast.tokenizer import Tokenizer
-from vermilion.models.contrast.weights import Part, Tensors, fill, laid_out
 from vermilion.models.files import TensorFiles, read_json, save_tensors, write_json, written_whole
+from vermilion.models.weights import Part, Tensors, fill, laid_out
 
 _OTHER = "other"  # model_type of a text tower that is not of this room
 _VISION, _TEXT = "vision_model", "text_model"

@@ -12,7 +12,9 @@ N items, T tokens, V tokens of the vocabulary, C channels, S side of a picture.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from vermilion.models.contrast.blocks import Blocks, draw_first_weights
 from vermilion.models.contrast.config import TextConfig, VisionConfig, section
 from vermilion.models.contrast.resnet import ResNet
 from vermilion.models.files import TensorFiles, read_json
-from vermilion.models.weights import Part, fill, laid_out
+from vermilion.models.weights import Part, Tensors, fill, laid_out
 from vermilion.nn.linear import Conv2d, Embedding, Linear
 from vermilion.nn.norm import LayerNorm
 from vermilion.nn.positions import LearnedPositions
@@ -97,19 +99,41 @@ class TextTransformer(nn.Module):
             ModelError: a file is missing or broken, or it is of another kind.
         """
         config = read_json(folder / "config.json")
+        return cls.from_tensors(config, TensorFiles(folder), str(folder), device, dtype)
+
+    @classmethod
+    def from_tensors(
+        cls,
+        config: Mapping[str, Any],
+        tensors: Tensors,
+        where: str,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> TextTransformer:
+        """The same from a parsed config.json and tensors, as where one file holds a pipeline.
+
+        Args:
+            config: of a CLIPTextModel or of a CLIPModel.
+            tensors: with transformers' names, with "text_model." before them or without.
+            where: they lie, for messages.
+            device: where the weights go.
+            dtype: of the weights.
+
+        Raises:
+            ModelError: see `from_folder`.
+        """
         kind = config.get("model_type")
         if kind not in ("clip", "clip_text_model"):
             raise ModelError(
-                f"{folder}: model_type: {kind!r} has no text tower of CLIP; known are clip and"
+                f"{where}: model_type: {kind!r} has no text tower of CLIP; known are clip and"
                 " clip_text_model"
             )
         sizes = TextConfig.from_transformers(section(config, "text_config") or config)
-        tensors = TensorFiles(folder)
         # transformers writes a tower that stands alone with this prefix, and since version 5
         # without it.
         inner = Part(tensors, "text_model.")
-        tower = laid_out(lambda: cls(sizes), sizes.num_hidden_layers, tensors, str(folder))
-        fill(tower, inner if inner.names else tensors, str(folder), device, dtype, _HEADS)
+        tower = laid_out(lambda: cls(sizes), sizes.num_hidden_layers, tensors, where)
+        fill(tower, inner if inner.names else tensors, where, device, dtype, _HEADS)
         return tower.eval().requires_grad_(requires_grad=False)
 
     def hidden(

@@ -15,7 +15,7 @@ from torch import Tensor
 from vermilion.errors import ModelError
 from vermilion.models.contrast.config import section
 from vermilion.models.contrast.preprocess import MEAN, STD, Preprocess
-from vermilion.models.contrast.weights import Tensors
+from vermilion.models.weights import Tensors
 
 FILE = "open_clip_config.json"
 
@@ -79,6 +79,14 @@ class OpenClip:
             return tensor.chunk(3)[third].contiguous()
         turned = theirs.removeprefix("text.") in _TURNED
         return tensor.t().contiguous() if turned else tensor
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of one of them, which is not loaded for it."""
+        theirs, third = self._where[name]
+        shape = self._tensors.shape(theirs)
+        if third is not None:
+            return shape[0] // 3, *shape[1:]
+        return shape[::-1] if theirs.removeprefix("text.") in _TURNED else shape
 
 
 def described(config: Mapping[str, Any]) -> dict[str, Any]:
