@@ -30,8 +30,11 @@ _WHERE = {
     "embed": "vermilion.line.default",
     "embed_pictures": "vermilion.line.default",
     "embed_mixed": "vermilion.line.default",
+    "find": "vermilion.line.default",
+    "find_by_meaning": "vermilion.line.finding:find",
+    "index_pictures": "vermilion.line.finding",
     "is_picture": "vermilion.line.sight",
-    "look": "vermilion.line.default",
+    "look": "vermilion.line.labels",
     "load": "vermilion.line.default",
     "add": "vermilion.line.default",
     "export": "vermilion.line.default",
@@ -56,6 +59,9 @@ _WHERE = {
     "Store": "vermilion.runtime.store",
     "train_lm": "vermilion.train.lm.door",
     "plan_lm": "vermilion.train.lm.door",
+    "train_diffusion": "vermilion.train.diffusion.door",
+    "plan_diffusion": "vermilion.train.diffusion.door",
+    "diffusion_settings": "vermilion.train.diffusion.options",
     "train_clip": "vermilion.train.contrast.door",
     "train_simclr": "vermilion.train.contrast.door",
     "plan_clip": "vermilion.train.contrast.door",
@@ -85,8 +91,8 @@ if TYPE_CHECKING:
         embed_mixed,
         embed_pictures,
         export,
+        find,
         load,
-        look,
         make,
         paint,
         remake,
@@ -96,8 +102,11 @@ if TYPE_CHECKING:
         write,
     )
     from vermilion.line.files import add_file, seal_file
+    from vermilion.line.finding import find as find_by_meaning
+    from vermilion.line.finding import index_pictures
     from vermilion.line.finished import FinishedSet, Watcher
     from vermilion.line.known import index_training_set
+    from vermilion.line.labels import look
     from vermilion.line.painted import Target as PaintTarget
     from vermilion.line.release import export as export_asset
     from vermilion.line.run import Line
@@ -110,6 +119,8 @@ if TYPE_CHECKING:
     from vermilion.settings import get_settings
     from vermilion.train.contrast.door import plan_clip, plan_simclr, train_clip, train_simclr
     from vermilion.train.contrast.options import contrast_settings
+    from vermilion.train.diffusion.door import plan_diffusion, train_diffusion
+    from vermilion.train.diffusion.options import diffusion_settings
     from vermilion.train.lm.door import plan_lm, train_lm
     from vermilion.train.lm.options import training_settings
     from vermilion.train.options import parse_set, read_settings
@@ -138,14 +149,18 @@ __all__ = [
     "add_file",
     "checkup",
     "contrast_settings",
+    "diffusion_settings",
     "embed",
     "embed_mixed",
     "embed_pictures",
     "export",
     "export_asset",
     "files_in",
+    "find",
+    "find_by_meaning",
     "get_settings",
     "hidden_words",
+    "index_pictures",
     "index_training_set",
     "is_picture",
     "load",
@@ -155,6 +170,7 @@ __all__ = [
     "paint",
     "parse_set",
     "plan_clip",
+    "plan_diffusion",
     "plan_lm",
     "plan_simclr",
     "read_settings",
@@ -164,6 +180,7 @@ __all__ = [
     "sealer_of",
     "speak",
     "train_clip",
+    "train_diffusion",
     "train_lm",
     "train_simclr",
     "training_settings",

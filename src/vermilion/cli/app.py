@@ -22,6 +22,7 @@ from vermilion.cli import (
     speak,
     train,
     train_contrast,
+    train_diffusion,
     write,
 )
 from vermilion.cli.show import err
@@ -86,6 +87,7 @@ app.add_typer(library.app, name="library")
 app.add_typer(models.app, name="models")
 train.app.command("simclr")(train_contrast.simclr)
 train.app.command("clip")(train_contrast.clip)
+train.app.command("diffusion")(train_diffusion.diffusion)
 app.add_typer(train.app, name="train")
 app.command("verify")(seal.verify)
 app.add_typer(seal.app, name="seal")

@@ -181,6 +181,8 @@ def watching(quiet: bool, as_json: bool) -> Iterator[tuple[Any, Any]]:
         elif event.kind == "validation":
             named = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in figures.items())
             say(f"step {event.step}: {named}")
+        elif event.picture is not None:
+            say(f"step {event.step} paints {event.picture}")
         elif event.kind == "sample":
             say(f"step {event.step} writes:\n{event.text}")
 

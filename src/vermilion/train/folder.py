@@ -1,8 +1,9 @@
-"""A run's folder: whose it is, and which weights of it are taken in the end."""
+"""A run's folder: its name, whose it is, and which weights of it are taken in the end."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from vermilion.train.learner import Learner
 from vermilion.train.options import HARMLESS
 
 CONFIG = "config.json"
+
+
+def name_of(data: Path) -> str:
+    """A model's name read off its data's."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", data.resolve().stem.lower()).strip("._-")[:64]
+    return plain or "model"
 
 
 def claim(folder: Path, config: Mapping[str, Any]) -> None:

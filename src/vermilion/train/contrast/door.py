@@ -20,7 +20,7 @@ from vermilion.train.contrast.options import ALIASES, CLIP_KINDS, SIMCLR_KINDS
 from vermilion.train.contrast.prepare import Locked, OnProgress, Request, prepare
 from vermilion.train.contrast.run import Run, train
 from vermilion.train.distributed import World, joined
-from vermilion.train.lm.door import name_of
+from vermilion.train.folder import name_of
 from vermilion.train.loop import Watch
 from vermilion.train.measure import measure
 from vermilion.train.options import resolve

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from vermilion.runtime.device import choose_device
 from vermilion.runtime.store import Store
 from vermilion.settings import get_settings
 from vermilion.train.distributed import World, joined
+from vermilion.train.folder import name_of
 from vermilion.train.lm.estimate import Estimate, estimate
 from vermilion.train.lm.options import ALIASES, KINDS, Adapters, Shape
 from vermilion.train.lm.prepare import KINDS_OF_TOKENIZERS, Base, Request, prepare
@@ -38,12 +38,6 @@ class Trained:
     name: str
     run: Run
     card: Card | None
-
-
-def name_of(data: Path) -> str:
-    """A model's name read off its data's."""
-    plain = re.sub(r"[^a-z0-9._-]+", "-", data.resolve().stem.lower()).strip("._-")[:64]
-    return plain or "model"
 
 
 def train_lm(

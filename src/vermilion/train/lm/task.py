@@ -40,7 +40,7 @@ class LanguageTask:
     """
 
     unit = "tokens"
-    columns = ("perplexity",)
+    columns: tuple[str, ...] = ("perplexity",)
 
     def __init__(
         self,

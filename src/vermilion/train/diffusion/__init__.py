@@ -1,0 +1,1 @@
+"""Training diffusion models: what `train.loop` is told about them."""

@@ -1,0 +1,86 @@
+"""What a training would need: `--dry-run`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vermilion.models.diffusion.vae import AutoencoderKL
+from vermilion.train.diffusion.autoencoder import AutoencoderTask
+from vermilion.train.diffusion.prepare import Prepared, Request
+from vermilion.train.diffusion.run import first_training
+from vermilion.train.distributed import World
+from vermilion.train.measure import measure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a training would need.
+
+    Attributes:
+        config: the resolved config.
+        parameters: of the network.
+        trained: how many of them are trained.
+        pictures: that are trained on.
+        validation_pictures: that are held back.
+        told: what the network is told of each: "nothing", "classes" or "captions".
+        report: what of the data cannot be used; empty where all can.
+        epochs: how often all steps go over the pictures.
+        memory_bytes: weights, gradients, the optimiser's moments and the mean, and what a
+            measured step needed besides where that could be measured.
+        memory_free_bytes: on the device now.
+        seconds_per_step: measured on this machine, with real steps that are thrown away.
+        first_stage_seconds: of all steps of an autoencoder that is trained first; 0: none is.
+        seconds: of all steps, those included, validations and samples left out.
+    """
+
+    config: Mapping[str, Any]
+    parameters: int
+    trained: int
+    pictures: int
+    validation_pictures: int
+    told: str
+    report: str
+    epochs: float
+    memory_bytes: int
+    memory_free_bytes: int
+    seconds_per_step: float
+    first_stage_seconds: float
+    seconds: float
+
+
+def estimate(prepared: Prepared, request: Request, world: World) -> Estimate:
+    """Count, and time a few real steps of one part of a batch; nothing is written.
+
+    Args:
+        prepared: the run; its networks are changed and must not be used after.
+        request: what was asked for.
+        world: this process.
+    """
+    o, data = prepared.training, prepared.data
+    first = 0.0
+    if isinstance(prepared.codec, AutoencoderKL) and prepared.first_stage:
+        vae = copy.deepcopy(prepared.codec)
+        task = AutoencoderTask(vae, data.train, data.validation, request.autoencoder, o.seed)
+        task.model.to(world.device)
+        training = first_training(o, request.autoencoder)
+        first = measure(task, training, world).seconds_per_step * training.max_steps
+    found = measure(prepared.task(request.objective, world.device), o, world)
+    count = len(data.train.cache)
+    return Estimate(
+        config=prepared.config,
+        parameters=found.parameters,
+        trained=found.trained,
+        pictures=count,
+        validation_pictures=0 if data.validation is None else len(data.validation.cache),
+        told=data.told,
+        report=data.report,
+        epochs=o.max_steps * o.batch_size / count,
+        memory_bytes=found.memory_bytes,
+        memory_free_bytes=found.memory_free_bytes,
+        seconds_per_step=found.seconds_per_step,
+        first_stage_seconds=first,
+        seconds=first + found.seconds_per_step * o.max_steps,
+    )
