@@ -22,7 +22,7 @@ import importlib.util
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.metadata import version
@@ -256,8 +256,10 @@ def ddpm(x: Tensor) -> Work:
 
 def lucidrains(x: Tensor) -> Work:
     """A step of lucidrains' own network, loss and optimiser."""
-    with absent("torchvision.transforms", "torchvision.utils", "pytorch_fid.fid_score") as stands:
-        stands("pytorch_fid.inception")
+    with absent(
+        *("torchvision.transforms", "torchvision.utils", "ema_pytorch.ema", "accelerate.utils"),
+        *("pytorch_fid.fid_score", "pytorch_fid.inception"),
+    ):
         package = import_module("denoising_diffusion_pytorch.denoising_diffusion_pytorch")
     net = package.Unet(dim=64, dim_mults=(1, 2, 4, 8))
     diffusion = package.GaussianDiffusion(net, image_size=32)
@@ -275,13 +277,13 @@ def lucidrains(x: Tensor) -> Work:
 
 
 @contextlib.contextmanager
-def absent(*names: str) -> Iterator[Callable[[str], None]]:
+def absent(*names: str) -> Iterator[None]:
     """Empty modules in the place of those that are not installed."""
-
-    def stand(name: str) -> None:
+    made: list[str] = []
+    for name in names:
         room, _, last = name.partition(".")
         if room not in made and importlib.util.find_spec(room) is not None:
-            return
+            continue
         for whole in (room, name):
             if whole not in sys.modules:
                 made.append(whole)
@@ -290,10 +292,7 @@ def absent(*names: str) -> Iterator[Callable[[str], None]]:
                 sys.modules[whole].__getattr__ = lambda what: None  # type: ignore[method-assign]
         setattr(sys.modules[room], last, sys.modules[name])
 
-    made: list[str] = []
-    for name in names:
-        stand(name)
-    yield stand
+    yield
     for name in made:
         del sys.modules[name]
 
