@@ -18,7 +18,7 @@ from reportlab.pdfgen import canvas
 
 from vermilion.errors import InputError
 from vermilion.seal import carriers
-from vermilion.seal.formats import FORMATS
+from vermilion.seal.formats import FORMATS, Format
 from vermilion.seal.labels import Label, Statement
 from vermilion.seal.marks import text
 
@@ -68,11 +68,18 @@ def test_what_is_added_is_found_and_taken_off(suffix, body, place, words) -> Non
     assert text.add(marked, form, "AI合成", place="start") == marked
 
 
+def _labelled(content: bytes, form: Format, said: Statement) -> bytes:
+    """A text with the last line that its label was at first, and is read still."""
+    gap = b"" if content[-1:] in (b"", b"\n", b"\r") else b"\n"
+    return content + gap + said.label.outer().encode() + b"\n"
+
+
 @pytest.mark.parametrize("place", ["end", "start"])
 @pytest.mark.parametrize(("suffix", "body"), CASES)
 def test_mark_and_label_stand_beside_one_another(suffix, body, place) -> None:
     form, content = FORMATS[suffix], body.encode()
-    sealed = carriers.write(text.add(content, form, "AI生成", place=place), form, LABEL)
+    labelled = _labelled if suffix == "txt" else carriers.write
+    sealed = labelled(text.add(content, form, "AI生成", place=place), form, LABEL)
     assert carriers.read(sealed, form).label == LABEL.label
     assert text.mark_of(sealed, form) == "AI生成"
     # A label in plain text ends the last line, where nothing else did.
@@ -80,7 +87,7 @@ def test_mark_and_label_stand_beside_one_another(suffix, body, place) -> None:
     assert again == content or (suffix == "txt" and again == content + b"\n")
     assert text.add(sealed, form, "AI生成", place=place) == sealed
     # The other way round too: a mark in a text that has a label keeps the label.
-    late = text.add(carriers.write(content, form, LABEL), form, "AI生成", place=place)
+    late = text.add(labelled(content, form, LABEL), form, "AI生成", place=place)
     assert carriers.read(late, form) == carriers.read(sealed, form)
     assert text.mark_of(late, form) == "AI生成"
 

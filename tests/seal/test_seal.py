@@ -3,10 +3,12 @@ does not read back."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from PIL import Image
 
 from tests.seal import pictures_files, sound_files
 from vermilion.errors import InputError, SealError, StorageError
-from vermilion.seal import carriers, seal, verify
+from vermilion.seal import carriers, credentials, seal, verify
+from vermilion.seal.authority import Authority
 from vermilion.seal.claims import Parent
 from vermilion.seal.formats import FORMATS, format_of
 from vermilion.seal.labels import EDITED_WITH_AI, Label, Statement
@@ -113,8 +116,42 @@ def test_public_files_say_how_they_were_made(shared: Sealer, suffix: str) -> Non
     sealed = shared.seal(content(suffix), FORMATS[suffix], ABOUT, SealOptions(private=False))
     verdict = found(shared, sealed)
     assert verdict.credential.said.prompt == "a secret prompt"
-    if suffix != "txt":
-        assert verdict.statement.recipe["prompt"]["seed"] == 7
+    assert verdict.statement.recipe["prompt"]["seed"] == 7
+
+
+def test_the_label_of_a_text_lies_beside_it_and_is_signed(sealer: Sealer, tmp_path: Path) -> None:
+    form = FORMATS["txt"]
+    sealed = sealer.seal(content("txt"), form, ABOUT)
+    assert sealed.content == b"Fresh from the roaster.\n\n\n[AI-generated]\n"
+    assert sealed.sidecar is not None
+    alone = sealer.verify(sealed.content, form)
+    assert alone.label is None
+    assert (alone["label"].state, alone["source"].state) == ("absent", "absent")
+    # Edited to another number of the same length, it breaks the signature.
+    forged = sealed.sidecar.replace(b"k3f9x2ab", b"k3f9x2aa")
+    assert forged != sealed.sidecar
+    assert sealer.verify(sealed.content, form, forged).exit_code == 10
+    # A stranger who signed a label that is none: said, and not believed.
+    said = Statement(label=Label(content_producer="a", produce_id="b"))
+    claim = dataclasses.replace(seal.claim_of(ABOUT, SealOptions()), statement=said)
+    with patch.object(Label, "outer", lambda self: '{"AIGC":{"Label":"9"}}'):
+        odd = credentials.sign(b"words", form, claim, [], Authority.open(tmp_path / "other"))
+    verdict = sealer.verify(b"words", form, odd.sidecar)
+    assert verdict["label"].state == "bad"
+    assert "lacks ContentProducer" in verdict["label"].words
+
+
+def test_what_a_public_text_told_leaves_with_a_private_one_made_of_it(sealer: Sealer) -> None:
+    form = FORMATS["txt"]
+    public = sealer.seal(content("txt"), form, ABOUT, SealOptions(private=False))
+    assert b"a secret prompt" in public.sidecar
+    parent = Parent(content=public.content, form=form, title="first", sidecar=public.sidecar)
+    about = dataclasses.replace(ABOUT, asset_id="k3f9x2ac", sources=(parent,))
+    private = sealer.seal(b"Another cup.\n", form, about)
+    assert b"a secret prompt" not in private.content + private.sidecar
+    verdict = found(sealer, private)
+    assert verdict.exit_code == 0
+    assert [one.state for one in verdict.credential.ingredients] == ["ours"]
 
 
 def test_a_private_credential_holds_the_prompts_digest(sealer: Sealer) -> None:

@@ -15,9 +15,9 @@ from vermilion.library import Library
 from vermilion.line.guard import Guard
 from vermilion.line.release import about, write_sealed
 from vermilion.line.verify import read_file, read_sidecar
-from vermilion.seal import carriers, credentials, foreign
+from vermilion.seal import carriers, credentials, foreign, verify
 from vermilion.seal.formats import Format, format_of
-from vermilion.seal.labels import EDITED_WITH_AI
+from vermilion.seal.labels import EDITED_WITH_AI, Statement
 from vermilion.seal.marks import text
 from vermilion.seal.media import pictures
 from vermilion.seal.order import About, SealOptions
@@ -100,8 +100,8 @@ def _add(
     parents: Sequence[str],
     notes: Mapping[str, Any],
 ) -> Asset:
-    statement = carriers.read(content, form)
-    label, found = statement.label, foreign.read(content, form)
+    statement = _stated(content, form, path)
+    label, found = statement.label, foreign.of(statement)
     name = _name(path)
     recipe: dict[str, Any] = {"origin": {"file": name}}
     words = Path(name).stem.replace("_", " ").replace("-", " ")
@@ -123,6 +123,13 @@ def _add(
         parents=parents,
         notes={**notes, **({} if label is None else {"label": label.inner()})},
     )
+
+
+def _stated(content: bytes, form: Format, path: Path) -> Statement:
+    """What a file says of itself; of a format that cannot hold a label, the credential beside it."""
+    if form.labels:
+        return carriers.read(content, form)
+    return verify.stated(content, form, credentials.read(content, form, read_sidecar(path)))
 
 
 def seal_file(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vermilion.line.verify import BESIDE
 from vermilion.seal import carriers
 from vermilion.seal.claims import Parent
 from vermilion.seal.formats import FORMATS, Format, format_of
-from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI, Statement
+from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI, Label, Statement
 from vermilion.seal.order import About, Sealed, SealOptions
 from vermilion.seal.seal import Sealer
 from vermilion.types import Asset, Brief
@@ -90,7 +91,7 @@ def _person_s(library: Library, sealer: Sealer, prompt: Mapping[str, Any]) -> st
         return ""
     if not is_from_elsewhere(image) or image.path.suffix[1:] not in FORMATS:
         return ""
-    said = carriers.read(library.read(image), form_of(image))
+    said = _stated(library.read(image), form_of(image), image)
     return "" if _is_ais(sealer, image, said) else image.id
 
 
@@ -103,7 +104,7 @@ def _about_guest(
     library: Library, sealer: Sealer, asset: Asset, generations: int, private: bool
 ) -> About:
     content, form = library.read(asset), form_of(asset)
-    said = carriers.read(content, form)
+    said = _stated(content, form, asset)
     title = f"original {asset.id}" if private else _origin(asset)
     itself = Parent(content=content, form=form, title=title)
     return About(
@@ -118,6 +119,14 @@ def _about_guest(
         family=asset.parents,
         said=said,
     )
+
+
+def _stated(content: bytes, form: Format, asset: Asset) -> Statement:
+    """What a file from elsewhere says; of one that cannot hold its label, what lay beside it."""
+    said = carriers.read(content, form)
+    if said.label is None and isinstance(label := asset.notes.get("label"), str):
+        return replace(said, label=Label.parse(label))
+    return said
 
 
 def _check_guest(sealer: Sealer, asset: Asset, said: About) -> None:

@@ -5,11 +5,15 @@ or opened and edited, with a model. `alt.vermilion.recipe` says the rest: the as
 digest of the prompt, the licence of the training data. Its label begins with the reversed name
 `vermilion.alt`, because C2PA wants a domain name there and `.alt` is the one that RFC 9476 leaves
 to names outside the domain name system: it is nobody's domain.
+
+Of a format that cannot hold the machine label two more do: `alt.vermilion.label` is the label's
+whole object, {"AIGC": {...}}, and `alt.vermilion.own` what stands elsewhere under VERMILION.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +21,13 @@ from datetime import datetime
 from typing import Any
 
 from vermilion.errors import InputError
+from vermilion.seal.carriers import tags
 from vermilion.seal.formats import Format
-from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI
+from vermilion.seal.labels import EDITED_WITH_AI, MADE_BY_AI, Statement
 
 RECIPE = "alt.vermilion.recipe"
+LABEL = "alt.vermilion.label"
+OWN = "alt.vermilion.own"
 GENERATOR = "Vermilion"
 LONGEST = 4096  # characters of one value, the prompt apart
 LONGEST_PROMPT = 100_000  # characters
@@ -43,6 +50,7 @@ class Claim:
         training_licence: the licence of what the model was trained on; empty: unknown.
         edited: whether the first parent was changed into this; False: it was made anew.
         source_type: IPTC's DigitalSourceType; empty: made by AI, or edited with AI.
+        statement: what the file itself cannot hold; empty: it holds all.
         version: of this program.
         when: with a time zone.
 
@@ -58,6 +66,7 @@ class Claim:
     training_licence: str = ""
     edited: bool = False
     source_type: str = ""
+    statement: Statement = Statement()
     version: str
     when: datetime
 
@@ -115,8 +124,19 @@ def manifest(claim: Claim, form: Format, parents: Sequence[Parent]) -> dict[str,
                 "data": {"actions": _actions(claim, len(parents))},
             },
             {"label": RECIPE, "created": True, "data": _recipe(claim, parents)},
+            *_beside(claim.statement),
         ],
     }
+
+
+def _beside(statement: Statement) -> list[dict[str, Any]]:
+    """The assertions that hold what a file cannot."""
+    found = []
+    if statement.label is not None:
+        found.append({"label": LABEL, "created": True, "data": json.loads(statement.label.outer())})
+    if own := tags.own(statement, foreign=True):
+        found.append({"label": OWN, "created": True, "data": json.loads(own)})
+    return found
 
 
 def redact(definition: dict[str, Any], addresses: Sequence[str]) -> None:

@@ -51,6 +51,8 @@ class Said:
         prompt_digest: SHA-256 of the prompt, hex.
         prompt: the prompt, where it was not kept private.
         training_licence: the licence of what the model was trained on.
+        label: the machine label as JSON, where the file itself cannot hold it; empty: none.
+        own: what stands elsewhere under VERMILION, likewise.
         software: what wrote the manifest, with its version.
         actions: what was done, in order.
     """
@@ -61,6 +63,8 @@ class Said:
     prompt_digest: str = ""
     prompt: str | None = None
     training_licence: str = ""
+    label: str = ""
+    own: str = ""
     software: str = ""
     actions: tuple[Action, ...] = ()
 
@@ -183,9 +187,14 @@ class Opened:
             f"self#jumbf=/c2pa/{label}/c2pa.assertions/{one['label']}"
             for label, manifest in self.manifests.items()
             for one in _list(_dict(manifest).get("assertions"))
-            if _text(one.get("label")).split("__")[0] == claims.RECIPE
-            and _dict(one.get("data")).get("prompt") is not None
+            if _tells_prompt(_text(one.get("label")).split("__")[0], _dict(one.get("data")))
         ]
+
+
+def _tells_prompt(label: str, data: Mapping[str, Any]) -> bool:
+    if label == claims.OWN:
+        return any(name != "source_type" for name in data)
+    return label == claims.RECIPE and data.get("prompt") is not None
 
 
 def failures(results: Mapping[str, Any]) -> tuple[str, ...]:
@@ -281,11 +290,14 @@ def _state(named: bool, known: bool, codes: Iterable[str], is_ours: bool) -> Sta
 
 def _said(manifest: Mapping[str, Any]) -> Said:
     recipe: Mapping[str, Any] = {}
+    beside: dict[str, str] = {}
     actions: list[Action] = []
     for assertion in _list(manifest.get("assertions"))[:_MOST]:
         label, data = _text(assertion.get("label")), _dict(assertion.get("data"))
         if label == claims.RECIPE and not recipe:
             recipe = data
+        elif label in (claims.LABEL, claims.OWN):
+            beside.setdefault(label, json.dumps(data))
         elif label.split("__")[0] in ("c2pa.actions", "c2pa.actions.v2"):
             actions += [_action(one) for one in _list(data.get("actions"))]
     prompt = recipe.get("prompt")
@@ -298,6 +310,8 @@ def _said(manifest: Mapping[str, Any]) -> Said:
         prompt_digest=_text(recipe.get("prompt_sha256")),
         prompt=_text(prompt, claims.LONGEST_PROMPT) if isinstance(prompt, str) else None,
         training_licence=_text(recipe.get("training_data_licence")),
+        label=beside.get(claims.LABEL, ""),
+        own=beside.get(claims.OWN, ""),
         software=software or _text(manifest.get("claim_generator")),
         actions=tuple(actions[:_MOST]),
     )

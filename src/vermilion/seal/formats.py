@@ -23,6 +23,7 @@ class Format:
             people read as it is (also JSON), or a document (PDF).
         label: where the machine label of GB 45438-2025 stands, for people.
         embeds: whether a credential can lie inside; else it lies beside the file.
+        labels: whether the label can stand inside; else the credential beside the file holds it.
     """
 
     suffix: str
@@ -30,6 +31,7 @@ class Format:
     medium: Medium
     label: str
     embeds: bool
+    labels: bool = True
 
 
 _ALL = (
@@ -49,7 +51,7 @@ _ALL = (
     Format("mov", "video/quicktime", "film", "moov.udta.meta, key AIGC", True),
     Format("webm", "video/webm", "film", "SimpleTag AIGC", False),
     Format("mkv", "video/x-matroska", "film", "SimpleTag AIGC", False),
-    Format("txt", "text/plain", "text", "last line", False),
+    Format("txt", "text/plain", "text", "the credential beside it", False, labels=False),
     Format("md", "text/markdown", "text", "front matter, key AIGC", False),
     Format("html", "text/html", "text", "meta element AIGC", False),
     Format("json", "application/json", "text", "member AIGC", False),

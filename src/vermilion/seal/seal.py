@@ -120,11 +120,13 @@ class Sealer:
         compared = self.known is not None
         stamped = stamp(Work(content, form, target, about, options, self.key, spoken, compared))
         label = self._label(about)
-        labelled = carriers.write(stamped.content, target, self._statement(label, about, options))
+        statement = self._statement(label, about, options)
+        inside, beside = (statement, Statement()) if target.labels else (Statement(), statement)
+        labelled = carriers.write(stamped.content, target, inside)
         signed = credentials.sign(
             labelled,
             target,
-            claim_of(about, options),
+            replace(claim_of(about, options), statement=beside),
             about.sources,
             self.authority,
             private=options.private,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from vermilion.errors import InputError
 from vermilion.seal import carriers, credentials
 from vermilion.seal.authority import Authority
+from vermilion.seal.carriers import tags
 from vermilion.seal.credentials import Credential
 from vermilion.seal.findings import EXIT_CODES, Finding, State, What
 from vermilion.seal.formats import Format
@@ -22,7 +23,7 @@ from vermilion.seal.marks.expected import Expected
 from vermilion.seal.recollection import Recollection
 from vermilion.seal.resemblance import Known
 
-__all__ = ["EXIT_CODES", "Finding", "Hidden", "Verdict", "What", "examine"]
+__all__ = ["EXIT_CODES", "Finding", "Hidden", "Verdict", "What", "examine", "stated"]
 
 _NEVER = 1e-12  # a smaller chance is told as this one: nobody can imagine it
 
@@ -33,7 +34,7 @@ class Verdict:
 
     Attributes:
         findings: one for each thing that was looked at.
-        statement: what the file says outside its credential.
+        statement: what the file says outside its credential; of a text, inside it.
         credential: what its credential says.
         asset_id: which of our assets it is, by our credential, our watermark, or the same bytes in
             the ledger; empty: none of these says so. What it only resembles is told in the finding
@@ -97,7 +98,7 @@ def examine(
     findings = [*_signature(credential)]
     statement = Statement()
     try:
-        statement = carriers.read(content, form)
+        statement = stated(content, form, credential)
         findings += [_label(statement), _source(statement, form)]
     except InputError as error:
         findings.append(Finding("label", "bad", str(error).rstrip(".")))
@@ -119,6 +120,24 @@ def examine(
         asset_id=asset_id,
         summary=_summary(credential, statement, asset_id, asked),
     )
+
+
+def stated(content: bytes, form: Format, credential: Credential) -> Statement:
+    """What a file says of itself; of a format that cannot hold a label, its credential does.
+
+    Args:
+        content: the file.
+        form: its format.
+        credential: of the file.
+
+    Raises:
+        InputError: the file, or what it says, is damaged.
+    """
+    found = carriers.read(content, form)
+    said = credential.said
+    if form.labels or found != Statement() or not (said.label or said.own):
+        return found
+    return tags.statement_of(said.label or None, said.own or None)
 
 
 def _signature(credential: Credential) -> list[Finding]:

@@ -1,28 +1,29 @@
-"""Plain text: the label as the last line, {"AIGC":{...},"VERMILION":{...}}."""
+"""Plain text, which has no place for a label: the credential beside the file holds it.
+
+Texts that Vermilion sealed at first end with it instead, as {"AIGC":{...},"VERMILION":{...}};
+that last line is still read, and taken out when the file is sealed anew.
+"""
 
 from __future__ import annotations
 
+from vermilion.errors import InputError
 from vermilion.seal.carriers import words
 from vermilion.seal.labels import Statement
 
 
 def write(content: bytes, statement: Statement) -> bytes:
-    """The text with this statement as its last line, instead of any that stood there.
+    """The text without a statement that stood in it.
 
     Raises:
-        InputError: the text is not UTF-8, or a part of the statement cannot be written.
+        InputError: the text is not UTF-8, or there is something to state.
     """
-    mark, text = words.text_of(without(content))
-    said = ",".join(f'"{name}":{value}' for name, value in words.members(statement).items())
-    if not said:
-        return (mark + text).encode()
-    newline = words.newline_of(text)
-    between = "" if not text or text.endswith("\n") else newline
-    return f"{mark}{text}{between}{{{said}}}{newline}".encode()
+    if statement != Statement():
+        raise InputError("file: a .txt holds no label; the credential beside it does")
+    return without(content)
 
 
 def read(content: bytes) -> Statement:
-    """What the text's last line says about it.
+    """What the text's last line says about it, as it did before labels stood beside the file.
 
     Raises:
         InputError: the text is not UTF-8, or its label is damaged.
