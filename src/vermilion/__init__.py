@@ -64,6 +64,7 @@ _WHERE = {
     "diffusion_settings": "vermilion.train.diffusion.options",
     "train_clip": "vermilion.train.contrast.door",
     "train_simclr": "vermilion.train.contrast.door",
+    "train_student": "vermilion.train.contrast.door",
     "plan_clip": "vermilion.train.contrast.door",
     "plan_simclr": "vermilion.train.contrast.door",
     "contrast_settings": "vermilion.train.contrast.options",
@@ -117,7 +118,13 @@ if TYPE_CHECKING:
     from vermilion.seal.order import SealOptions
     from vermilion.seal.seal import Sealer
     from vermilion.settings import get_settings
-    from vermilion.train.contrast.door import plan_clip, plan_simclr, train_clip, train_simclr
+    from vermilion.train.contrast.door import (
+        plan_clip,
+        plan_simclr,
+        train_clip,
+        train_simclr,
+        train_student,
+    )
     from vermilion.train.contrast.options import contrast_settings
     from vermilion.train.diffusion.door import plan_diffusion, train_diffusion
     from vermilion.train.diffusion.options import diffusion_settings
@@ -183,6 +190,7 @@ __all__ = [
     "train_diffusion",
     "train_lm",
     "train_simclr",
+    "train_student",
     "training_settings",
     "verify",
     "verify_file",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,9 +85,17 @@ def find(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find assets by words in their text or their prompt."""
-    with _open() as library:
-        hits = library.find(query, kind=kind, limit=limit)
+    """Find assets by words in their text or their prompt, and pictures by what they show.
+
+    For the latter a model is needed that knows pictures: vermilion models pull clip-vit-b-32. It
+    looks at the pictures that it does not know in the background.
+    """
+    with vm.Line() as line:
+        hits, missing = vm.find_by_meaning(line.library, line.loader, query, kind, limit)
+    if missing:
+        _index_in_background()
+        if not quiet and not as_json:
+            err.print(f"{missing:,} pictures are looked at now, in the background")
     if as_json:
         rows = [{**asset_json(h.asset), "score": h.score, "reason": h.reason} for h in hits]
         print_json(rows)
@@ -96,6 +106,33 @@ def find(
         out.print("nothing found")
     else:
         out.print(_table([(hit.asset, hit.reason) for hit in hits], "why"))
+
+
+@app.command()
+def index(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Let the model that knows pictures look at all that it does not know yet."""
+    with vm.Line() as line, work_bar(shown(quiet, as_json)) as progress:
+        task = progress.add_task("looking at pictures", total=None)
+
+        def on_pictures(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        name, count = vm.index_pictures(line.library, line.loader, on_pictures)
+    if as_json:
+        print_json({"model": name, "pictures": count})
+    elif not quiet:
+        out.print(f"{name} has looked at {count:,} pictures", markup=False)
+
+
+def _index_in_background() -> None:
+    """Start `vermilion library index` as a process that outlives this one."""
+    subprocess.Popen(
+        [sys.executable, "-m", "vermilion", "library", "index", "--quiet"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 @app.command()

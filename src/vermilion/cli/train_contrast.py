@@ -88,6 +88,9 @@ def clip(
     lock_text: Annotated[
         bool, typer.Option("--lock-text", help="Leave the text tower as it is.")
     ] = False,
+    student: Annotated[
+        str | None, typer.Option(help="Model of train student: words of another language.")
+    ] = None,
     pairs: Pairs = None,
     config: Config = None,
     licence: Licence = None,
@@ -111,10 +114,36 @@ def clip(
             needs = vm.plan_clip(_there(data), on_progress=_progress(on_read), **order)
         _show_needs(needs, as_json)
         return
-    order |= {"name": name, "licence": licence, "out": folder}
+    order |= {"name": name, "licence": licence, "out": folder, "student": student}
     with train.watching(quiet, as_json) as (watch, on_read):
         order |= {"watch": watch, "on_progress": _progress(on_read)}
         trained = vm.train_clip(_there(data), **order)
+    _show_outcome(trained, as_json)
+
+
+def student(
+    data: Annotated[Path, typer.Option(help="A .jsonl or .tsv file of pairs of texts.")],
+    text_tower: Annotated[
+        str, typer.Option(help="The encoder whose vectors it learns.")
+    ] = "all-minilm-l6-v2",
+    settings: More = None,
+    name: Name = None,
+    pairs: Pairs = None,
+    config: Config = None,
+    licence: Licence = None,
+    folder: Folder = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a small model that gives words of another language the vectors of an encoder.
+
+    Which fields are paired is said by known= and other=. Ctrl-C saves and stops.
+    """
+    order: dict[str, Any] = {"settings": _given(config, pairs, settings), "name": name}
+    order |= {"licence": licence, "out": folder, "text_tower": text_tower}
+    with train.watching(quiet, as_json) as (watch, on_read):
+        order |= {"watch": watch, "on_progress": _progress(on_read)}
+        trained = vm.train_student(data, **order)
     _show_outcome(trained, as_json)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from vermilion.errors import StorageError
-from vermilion.library import lineage, search
+from vermilion.library import lineage, search, vectors
 from vermilion.library.blobs import Blobs
 from vermilion.library.db import Database, asset, asset_parent
 from vermilion.library.faults import LibraryBusyError, storage_errors
@@ -216,6 +216,43 @@ class Library:
                 Hit(asset=self._asset(row), score=score, reason=reason)
                 for row, score, reason in search.find(connection, query, kind, limit)
             ]
+
+    def put_vectors(self, encoder: str, found: Mapping[str, vectors.Vector | None]) -> None:
+        """Keep vectors of length 1 by asset's id, (C,); None: the asset cannot be read.
+
+        Args:
+            encoder: the name under which they belong together.
+            found: those of assets that were removed meanwhile are passed over.
+        """
+        with self._database.write() as connection:
+            vectors.put(connection, encoder, found)
+
+    def without_vectors(
+        self, encoder: str, kind: str, limit: int = 64
+    ) -> tuple[int, builtins.list[Asset]]:
+        """How many assets of a kind have no vector of an encoder, and the newest of them."""
+        limit = whole("limit", limit, low=0)
+        with self._database.read() as connection:
+            count, rows = vectors.lacking(connection, encoder, kind, limit)
+            return count, [self._asset(row) for row in rows]
+
+    def forget_vectors(self, *, but: str) -> None:
+        """Remove all vectors but those of one encoder."""
+        with self._database.write() as connection:
+            vectors.forget_others(connection, but)
+
+    def nearest(
+        self, encoder: str, vector: vectors.Vector, kind: str, limit: int = 20
+    ) -> builtins.list[tuple[Asset, float]]:
+        """Assets whose vectors lie closest to one, (C,) of length 1, and the cosines.
+
+        Raises:
+            InputError: the vectors of that encoder have another size, or limit is out of range.
+        """
+        limit = whole("limit", limit, low=1)
+        with self._database.read() as connection:
+            rows = vectors.nearest(connection, encoder, vector, kind, limit)
+            return [(self._asset(row), score) for row, score in rows]
 
     def lineage(self, ref: str) -> lineage.Lineage:
         """What an asset was made from, and what was made from it.

@@ -27,6 +27,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -37,7 +38,7 @@ from sqlalchemy import (
 from vermilion.errors import StorageError
 from vermilion.library.faults import storage_errors
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest of the numbered migrations, which this program reads and writes."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -85,6 +86,20 @@ asset_parent = Table(
     Column("asset_id", Text, ForeignKey("asset.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("parent_id", Text, nullable=False, index=True),
+)
+
+asset_vector = Table(
+    "asset_vector",
+    metadata,
+    Column("encoder", Text, primary_key=True),
+    Column(
+        "asset_id",
+        Text,
+        ForeignKey("asset.id", ondelete="CASCADE"),
+        primary_key=True,
+        index=True,
+    ),
+    Column("vector", LargeBinary, nullable=False),
 )
 
 # The full-text index `asset_words` is a virtual table, which metadata cannot describe: see

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vermilion.line import files, release, sight
+from vermilion.line import files, finding, release, sight
 from vermilion.line import verify as looking
 from vermilion.line.finished import FinishedSet
 from vermilion.line.run import Line
@@ -18,7 +18,7 @@ from vermilion.runtime.engines import Engine
 from vermilion.seal.order import SealOptions
 from vermilion.seal.verify import Verdict
 from vermilion.settings import get_settings
-from vermilion.types import Asset, Brief
+from vermilion.types import Asset, Brief, Hit
 
 
 @cache
@@ -73,27 +73,25 @@ def embed_mixed(inputs: Sequence[str], *, model: str | None = None) -> NDArray[n
     return sight.embed_mixed(default_line().loader, inputs, model)
 
 
-def look(
-    picture: str | Path | NDArray[np.uint8],
-    labels: Sequence[str],
-    *,
-    ensemble: bool = False,
-    model: str | None = None,
-) -> tuple[sight.Guess, ...]:
-    """Say how likely each label fits a picture, the likeliest first.
+def find(query: str, *, kind: str | None = None, limit: int = 20) -> list[Hit]:
+    """Find assets by their words, and pictures by what they show where a model knows that.
+
+    Pictures that it has not looked at are looked at first.
 
     Args:
-        picture: a file, or a uint8 array (H, W, 3 or 4).
-        labels: two texts at least; the probabilities are among these.
-        ensemble: labels are names that are put into seven sentences, whose vectors are averaged
-            (Radford et al. 2021, sec. 3.1.4).
-        model: name of a model that knows pictures and words; None: the usual one.
+        query: words in any language.
+        kind: only assets of this kind.
+        limit: how many at most, 1 or more.
 
     Raises:
-        InputError: the picture, the labels or the model cannot be used.
-        NotFoundError: the file or the model is not there.
+        InputError: the query is empty, or limit is out of its range.
     """
-    return sight.look(default_line().loader, picture, labels, ensemble=ensemble, model=model)
+    line = default_line()
+    hits, missing = finding.find(line.library, line.loader, query, kind, limit)
+    if missing:
+        finding.index_pictures(line.library, line.loader)
+        hits, _ = finding.find(line.library, line.loader, query, kind, limit)
+    return hits
 
 
 def remake(ref: str) -> tuple[Asset, bool]:

@@ -18,6 +18,7 @@ from vermilion.line.guard import Guard
 from vermilion.line.keep import keep
 from vermilion.line.languages import require_language
 from vermilion.line.samples import SOURCES, samples
+from vermilion.line.sight import best_of, encoder_name
 from vermilion.line.single import check_order, choose_seed, seed_of
 from vermilion.runtime.cards import Card
 from vermilion.runtime.engines import Engine, OnPiece, OnStep
@@ -27,8 +28,8 @@ from vermilion.settings import Settings
 from vermilion.types import Asset, Brief, Prompt, Sample
 
 NOT_RANKED = (
-    "there is no model yet that ranks pictures, so none was chosen: all {n} are kept; look at them"
-    " and keep what you like: vermilion library rate ID 5"
+    "there is no model here that ranks pictures, so none was chosen: all {n} are kept; pull one:"
+    " vermilion models pull clip-vit-b-32"
 )
 _OF_THE_WAY = (*SOURCES, "strength")
 
@@ -79,13 +80,14 @@ class Order:
 def paint(
     parts: Parts, order: Order, on_piece: OnPiece | None = None, on_step: OnStep | None = None
 ) -> list[Asset]:
-    """Paint pictures and keep each as soon as it is finished.
+    """Paint pictures and keep each as soon as it is finished, with `best` when all are.
 
     Where the settings ask for a drawing, its picture is kept too, and is the drawing's parent.
 
     Returns:
-        The pictures in their order, each before its drawing. Where `best` asked for a choice and
-        nothing could rank them, each has the note "ranking", which says so.
+        The pictures in their order, each before its drawing. With `best` those that fit the prompt
+        best, the best first, each with the note "fit". Where nothing could rank them all are
+        kept, and each has the note "ranking", which says so.
 
     Raises:
         InputError: something in the order cannot be used.
@@ -117,10 +119,19 @@ def paint(
         )
         for i in range(complete.n)
     ]
+    drawn = samples(engine, prompts, parts.library, on_piece=on_piece, on_step=on_step)
     if complete.best is not None and complete.best < complete.n:
+        if encoder_name(parts.loader) is not None:
+            chosen = best_of(parts.loader, drawn, complete.text, complete.best)
+            return [
+                asset
+                for index, sample, fit in chosen
+                for asset in _keep(
+                    parts, craft, card, engine, sample, index, {**found, **fit}, parents
+                )
+            ]
         found["ranking"] = NOT_RANKED.format(n=complete.n)
     kept: dict[int, list[Asset]] = {}
-    drawn = samples(engine, prompts, parts.library, on_piece=on_piece, on_step=on_step)
     for index, sample in drawn:
         kept[index] = _keep(parts, craft, card, engine, sample, index, found, parents)
     return [asset for index in range(complete.n) for asset in kept[index]]

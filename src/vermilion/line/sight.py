@@ -1,13 +1,13 @@
-"""What pictures show: labels with probabilities, vectors, which of several fits best.
+"""What pictures show: their vectors, and which of several fits best.
 
 N pictures, M texts, C features of a vector, H W of a picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from vermilion.data.pictures import Decoding, decode
 from vermilion.errors import InputError, NotFoundError
 from vermilion.line.single import embed_texts
-from vermilion.models.contrast.evaluate import PROMPTS, class_vectors
 from vermilion.runtime.cards import Card
-from vermilion.runtime.engines import PictureEncoder
+from vermilion.runtime.engines import PictureEncoder, rank
 from vermilion.runtime.loader import Loader
 from vermilion.seal.formats import FORMATS
+from vermilion.types import Sample
 
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
@@ -27,14 +27,6 @@ Vectors = NDArray[np.float32]
 SUFFIXES = tuple(f".{name}" for name, form in FORMATS.items() if form.medium == "picture")
 USUAL = ("search", "clip-vit-b-32")
 """Models that are taken where none is named, the first that is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Guess:
-    """A label, and how likely it is the right one among those that were given, 0 to 1."""
-
-    label: str
-    probability: float
 
 
 def encoder_name(loader: Loader, model: str | None = None) -> str | None:
@@ -70,6 +62,33 @@ def open_encoder(loader: Loader, model: str | None = None) -> tuple[Card, Pictur
     return card, engine
 
 
+def best_of(
+    loader: Loader, drawn: Iterable[tuple[int, Sample]], text: str, best: int
+) -> Iterator[tuple[int, Sample, dict[str, Any]]]:
+    """Of pictures that were painted those that fit their prompt best, the best first.
+
+    Args:
+        loader: where models are; one that knows pictures is there.
+        drawn: numbers and samples.
+        text: what they shall show.
+        best: how many of them to give.
+
+    Yields:
+        Number, sample, and notes: how well it fits and what said so.
+
+    Raises:
+        InputError: the model knows no words.
+    """
+    card, engine = open_encoder(loader)
+    engine.embed([text])  # so that one without words says so before anything is painted
+    made = list(drawn)
+    pictures = [cast(Pixels, sample.content) for _, sample in made]
+    scores = rank(engine, pictures, text)  # (N,)
+    for place in np.argsort(-scores, kind="stable")[:best].tolist():
+        notes = {"fit": round(float(scores[place]), 4), "ranked_by": card.name, "of": len(made)}
+        yield *made[place], notes
+
+
 def read_picture(path: str | Path, largest: int) -> Pixels:
     """A picture from a file, (H, W, 4), straight alpha, upright; of a moving one the first frame.
 
@@ -99,7 +118,7 @@ def embed_pictures(
     if isinstance(pictures, str | Path | np.ndarray):
         raise InputError("pictures: must be a list of files or arrays")
     _, engine = open_encoder(loader, model)
-    return engine.embed_pictures(_read(loader, pictures))
+    return engine.embed_pictures(read_all(loader, pictures))
 
 
 def is_picture(text: str) -> bool:
@@ -140,36 +159,16 @@ def embed_mixed(loader: Loader, inputs: Sequence[str], model: str | None = None)
     _, engine = open_encoder(loader, model)
     pictures = [text for text, one in zip(inputs, seen, strict=True) if one]
     texts = [text for text, one in zip(inputs, seen, strict=True) if not one]
-    found = iter(engine.embed_pictures(_read(loader, pictures)))
+    found = iter(engine.embed_pictures(read_all(loader, pictures)))
     words = iter(engine.embed(texts) if texts else ())
     return np.stack([next(found) if one else next(words) for one in seen])  # (N, C)
 
 
-def look(
-    loader: Loader,
-    picture: str | Path | Pixels,
-    labels: Sequence[str],
-    *,
-    ensemble: bool = False,
-    model: str | None = None,
-) -> tuple[Guess, ...]:
-    """Say which labels fit a picture; see `Line.look`."""
-    if isinstance(labels, str):
-        raise InputError("labels: must be a list of texts")
-    tidy = [label.strip() for label in labels if label.strip()]
-    if len(tidy) < 2:
-        raise InputError("labels: give two at least, with commas between")
-    twice = next((label for n, label in enumerate(tidy) if label in tidy[:n]), None)
-    if twice is not None:
-        raise InputError(f"labels: {twice!r} is given twice; leave one out")
-    _, engine = open_encoder(loader, model)
-    (pixels,) = _read(loader, [picture])
-    words = class_vectors(engine.embed, tidy, PROMPTS) if ensemble else engine.embed(tidy)  # (M, C)
-    chances = engine.probabilities(engine.embed_pictures([pixels]), words)[0]  # (M,)
-    guesses = (Guess(label, float(p)) for label, p in zip(tidy, chances, strict=True))
-    return tuple(sorted(guesses, key=lambda guess: -guess.probability))
+def read_all(loader: Loader, pictures: Sequence[str | Path | Pixels]) -> list[Pixels]:
+    """Pictures from files; arrays stay as they are.
 
-
-def _read(loader: Loader, pictures: Sequence[str | Path | Pixels]) -> list[Pixels]:
+    Raises:
+        InputError, NotFoundError: as `read_picture`.
+    """
     largest = loader.settings.max_file_bytes
     return [p if isinstance(p, np.ndarray) else read_picture(p, largest) for p in pictures]

@@ -20,6 +20,7 @@ from vermilion.models.contrast.tokenizer import Tokenizer
 from vermilion.models.files import TensorFiles, read_json, save_tensors, write_json, written_whole
 from vermilion.models.weights import Part, Tensors, fill, laid_out
 
+STUDENT = "student"  # a folder in a model's, see `bag.Bag`: other languages than its encoder's
 _OTHER = "other"  # model_type of a text tower that is not of this room
 _VISION, _TEXT = "vision_model", "text_model"
 

@@ -120,3 +120,23 @@ class Watermarked(Protocol):
     def use_watermark(self, greens: Callable[[int], GreenTokens]) -> None:
         """Take what makes green tokens of a vocabulary's size."""
         ...
+
+
+def rank(
+    engine: PictureEncoder, pictures: Sequence[NDArray[np.uint8]], text: str
+) -> NDArray[np.float32]:
+    """How well pictures fit a text.
+
+    Args:
+        engine: what compares them.
+        pictures: N of them, uint8 (H, W, 3 or 4).
+        text: what they shall show.
+
+    Returns:
+        (N,), the cosines; higher fits better.
+
+    Raises:
+        InputError: one is no picture, or the model knows no words.
+    """
+    scores: NDArray[np.float32] = engine.embed_pictures(pictures) @ engine.embed([text])[0]
+    return scores

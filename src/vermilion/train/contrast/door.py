@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from vermilion.settings import get_settings
 from vermilion.train.contrast.options import ALIASES, CLIP_KINDS, SIMCLR_KINDS
 from vermilion.train.contrast.prepare import Locked, OnProgress, Request, prepare
 from vermilion.train.contrast.run import Run, train
+from vermilion.train.contrast.student import STUDENT_KINDS
+from vermilion.train.contrast.student import train_student as student_run
 from vermilion.train.distributed import World, joined
 from vermilion.train.folder import name_of
 from vermilion.train.loop import Watch
@@ -79,6 +81,7 @@ def train_clip(
     name: str | None = None,
     text_tower: str | None = None,
     lock_text: bool = False,
+    student: str | None = None,
     settings: Mapping[str, Any] | None = None,
     licence: str | None = None,
     out: Path | None = None,
@@ -94,6 +97,7 @@ def train_clip(
         text_tower: model whose vectors of texts are learnt from, such as all-minilm-l6-v2; None:
             a new text tower is trained as well.
         lock_text: that the text tower is not trained (LiT, Zhai et al. 2022); has to be said.
+        student: model of `train_student`, whose words the finished model knows besides.
         settings: fields of `train.contrast.options` and `train.options`.
         licence: of the model, an SPDX expression.
         out: folder of the run; by default HOME/runs/NAME.
@@ -107,6 +111,8 @@ def train_clip(
         StorageError: the disk is full.
     """
     request = _clip_request(data, text_tower, lock_text, settings)
+    if student is not None:
+        request = replace(request, student=_student(student, request.locked))
     return _train(request, name, licence, out, watch, on_progress)
 
 
@@ -122,6 +128,61 @@ def train_simclr(
 ) -> Trained:
     """Train a picture tower on pictures without words; see `train_clip`."""
     return _train(_simclr_request(data, settings), name, licence, out, watch, on_progress)
+
+
+def train_student(
+    data: str | Path,
+    *,
+    text_tower: str,
+    name: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    licence: str | None = None,
+    out: Path | None = None,
+    watch: Watch | None = None,
+    on_progress: OnProgress | None = None,
+) -> Trained:
+    """Train a small student that gives texts of another language the vectors of an encoder.
+
+    Args:
+        data: a .jsonl or .tsv file of pairs, see `train.contrast.student.read_pairs`.
+        text_tower: the encoder, such as all-minilm-l6-v2.
+        name: of the model and the run; by default the data's.
+        settings: fields of `Student` and of `Training`.
+        licence: of the model, an SPDX expression.
+        out: folder of the run; by default HOME/runs/NAME.
+        watch: told what happens.
+        on_progress: told how far the preparation is.
+
+    Raises:
+        InputError, NotFoundError, ModelError, StorageError: as `train_clip`.
+    """
+    data = Path(data).expanduser()
+    student, training = resolve(dict(settings or {}), STUDENT_KINDS, ALIASES)
+    house = get_settings()
+    store = Store(house.models_dir)
+    name = check_name(name if name is not None else name_of(data))
+    store.check_free(name)
+    folder = out if out is not None else house.home / "runs" / name
+    with joined(choose_device(house)) as world:
+        silent = watch or (lambda event: None)
+        run = student_run(
+            data,
+            student,
+            training,
+            _locked(text_tower),
+            folder,
+            house.home / "cache",
+            world,
+            silent,
+            on_progress,
+        )
+        card = None
+        if run.model is not None and world.first:
+            good_for = f"words of another language with the vectors of {text_tower}"
+            card = store.publish(
+                run.model, _card_of(name, "bag", data.name, run, licence, good_for)
+            )
+    return Trained(name=name, run=run, card=card)
 
 
 def plan_clip(
@@ -169,6 +230,20 @@ def _clip_request(
 def _simclr_request(data: str | Path, settings: Mapping[str, Any] | None) -> Request:
     tower, views, training = resolve(dict(settings or {}), SIMCLR_KINDS, ALIASES)
     return Request(data=Path(data).expanduser(), tower=tower, learning=views, training=training)
+
+
+def _student(name: str, locked: Locked | None) -> Path:
+    """The folder of a student of the locked text tower."""
+    card, path = Store(get_settings().models_dir).locate(name)
+    if card.family != "bag":
+        raise InputError(f"student: {name} is none; train one with vermilion train student")
+    teacher = card.options.get("recipe", {}).get("config", {}).get("teacher", {})
+    if locked is None or teacher.get("sha256") != locked.sha256:
+        raise InputError(
+            f"student: {name} learnt the vectors of {teacher.get('name', 'another model')}; give"
+            " that one with --text-tower and --lock-text"
+        )
+    return path
 
 
 def _locked(name: str) -> Locked:
@@ -227,18 +302,25 @@ def _plan(request: Request, on_progress: OnProgress | None) -> Estimate:
 
 
 def _card(name: str, request: Request, run: Run, licence: str | None) -> Card:
-    figures, data = run.outcome.figures, request.data.name
-    recall = figures.get("text_to_picture@10")
+    data = request.data.name
+    recall = run.outcome.figures.get("text_to_picture@10")
     heard = "" if recall is None else f", recall at 10 {recall:.0%}"
     words = "" if request.locked is None else f", beside the words of {request.locked.name}"
+    good_for = f"{request.kind} trained on {data}{words}{heard}"
+    return _card_of(name, "clip", data, run, licence, good_for)
+
+
+def _card_of(
+    name: str, family: str, data: str, run: Run, licence: str | None, good_for: str
+) -> Card:
     return Card(
         name=name,
         kind="embedding",
-        family="clip",
+        family=family,
         source=TRAINED_HERE,
         licence=licence if licence is not None else UNKNOWN_LICENCE,
         training_data=data,
-        good_for=f"{request.kind} trained on {data}{words}{heard}",
+        good_for=good_for,
         options={
             "recipe": {
                 "config": dict(run.config),
@@ -246,7 +328,7 @@ def _card(name: str, request: Request, run: Run, licence: str | None) -> Card:
                 "steps": run.outcome.step,
                 "best_step": run.outcome.best_step,
                 "validation_loss": run.outcome.best,
-                "figures": dict(figures),
+                "figures": dict(run.outcome.figures),
                 "left_out": run.faults,
             }
         },

@@ -58,6 +58,7 @@ class Request:
         tower: sizes of the picture tower.
         learning: CLIP: the text tower and how pairs are read; SimCLR: how views are made.
         locked: CLIP: a text tower that is not trained; None: a new one is.
+        student: folder of a student of it, for other languages; it is laid beside the model.
         training: how it is trained.
     """
 
@@ -65,6 +66,7 @@ class Request:
     tower: Tower
     learning: tuple[TextTower, Pairs] | Views
     locked: Locked | None = None
+    student: Path | None = None
     training: Training
 
     @property

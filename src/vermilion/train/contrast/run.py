@@ -8,12 +8,13 @@ takes. Of SimCLR the tower stays.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vermilion.models.contrast.io import save_clip, save_tower
+from vermilion.models.contrast.io import STUDENT, save_clip, save_tower
 from vermilion.train.contrast.prepare import OnProgress, Prepared, Request, prepare
 from vermilion.train.contrast.task import ClipTask
 from vermilion.train.distributed import World
@@ -99,5 +100,7 @@ def save(prepared: Prepared, request: Request, folder: Path) -> None:
     if isinstance(task, ClipTask):
         name = "" if request.locked is None else request.locked.name
         save_clip(task.clip, folder, task.preprocess, prepared.tokenizer, text_tower=name)
+        if request.student is not None:
+            shutil.copytree(request.student, folder / STUDENT, dirs_exist_ok=True)
     else:
         save_tower(task.net.encoder, folder, task.preprocess)
