@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -66,7 +66,7 @@ class Claim:
     training_licence: str = ""
     edited: bool = False
     source_type: str = ""
-    statement: Statement = Statement()
+    statement: Statement = field(default_factory=Statement)
     version: str
     when: datetime
 

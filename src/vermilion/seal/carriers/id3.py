@@ -3,6 +3,9 @@
 Tags of versions 2.2, 2.3 and 2.4 (https://id3.org) are read and stay what they are; a file without
 a tag gets one of version 2.3, which the most players know. Ours is ASCII, so that neither an
 encoding nor unsynchronisation changes it. The audio is not touched.
+
+Comments (frames COMM, and the field of a tag of version 1) are a part of the Statement: where it
+does not repeat them they go. iTunes keeps figures in such frames, which stay.
 """
 
 from __future__ import annotations
@@ -46,12 +49,17 @@ def write(content: bytes, statement: Statement) -> bytes:
     """
     tag = _parse(content)
     values = tags.written(statement, whole=False)
+    audio = content[tag.end :]
+    stay = tags.stays(values, _comments(tag))
+    if not stay:
+        audio = _without_comment(audio)
     if tag.end == 0 and not values:
-        return content
+        return audio
     kept = [
         f.raw
         for f in tag.frames
-        if (pair := _user_text(tag, f)) is None or not tags.is_ours(pair[0])
+        if not (_is_comment(tag, f) and not stay)
+        and ((pair := _user_text(tag, f)) is None or not tags.is_ours(pair[0]))
     ]
     added = [_frame(tag.version, *item) for item in values.items()]
     body = b"".join((*kept, *added)) + bytes(_COMMON_PADDING)
@@ -61,7 +69,7 @@ def write(content: bytes, statement: Statement) -> bytes:
     if len(body) >= _LONGEST:
         raise InputError("file: the MP3's ID3 tag would be longer than 256 MiB")
     head = b"ID3" + bytes([tag.version, 0, flags]) + _syncsafe(len(body))
-    return head + body + content[tag.end :]
+    return head + body + audio
 
 
 def read(content: bytes) -> Statement:
@@ -71,7 +79,8 @@ def read(content: bytes) -> Statement:
         InputError: it is no MP3, its tag is damaged, or its label is.
     """
     tag = _parse(content)
-    return tags.stated(pair for f in tag.frames if (pair := _user_text(tag, f)) is not None)
+    texts = [pair for f in tag.frames if (pair := _user_text(tag, f)) is not None]
+    return tags.stated([*texts, *((tags.COMMENT, words) for words in _comments(tag) if words)])
 
 
 def span(content: bytes) -> int:
@@ -204,6 +213,38 @@ def _user_text(tag: _Tag, frame: _Frame) -> tuple[str, bytes] | None:
     name, _, value = text.partition("\0")
     # In UTF-16 the text has a byte order mark of its own.
     return name, value.lstrip("\ufeff").rstrip("\0").encode("utf-8", "replace")
+
+
+def _comments(tag: _Tag) -> list[str]:
+    """The texts of the frames COMM; one that cannot be read is an empty text."""
+    found = []
+    for frame in tag.frames:
+        if _is_comment(tag, frame):
+            body = _plain(tag, frame)
+            text = body[4:].decode(_ENCODINGS[body[0]], "replace") if _readable(body) else ""
+            found.append(text.partition("\0")[2].lstrip("\ufeff").rstrip("\0"))
+    return found
+
+
+def _is_comment(tag: _Tag, frame: _Frame) -> bool:
+    if frame.name not in (b"COMM", b"COM"):
+        return False
+    body = _plain(tag, frame)  # encoding, three letters for the language, description, text
+    about = body[4:].decode(_ENCODINGS[body[0]], "replace") if _readable(body) else ""
+    return not about.lstrip("\ufeff").startswith("iTun")
+
+
+def _readable(body: bytes) -> bool:
+    return len(body) > 4 and body[0] < len(_ENCODINGS)
+
+
+def _without_comment(audio: bytes) -> bytes:
+    """The audio without the comment that a tag of version 1 behind it holds."""
+    tail = audio[-128:]
+    if len(tail) < 128 or tail[:3] != b"TAG":
+        return audio
+    end = 125 if tail[125] == 0 else 127  # behind it the number of the track may stand
+    return audio[:-128] + tail[:97] + bytes(end - 97) + tail[end:]
 
 
 def _plain(tag: _Tag, frame: _Frame) -> bytes:

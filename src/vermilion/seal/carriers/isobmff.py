@@ -1,8 +1,8 @@
 """MP4, MOV and M4A: the label in moov.udta.meta, key AIGC; the inner object.
 
-A file is a row of boxes: a size of 32 bits (1: 64 bits follow; 0: to the end), a type of four
-letters, a body (ISO/IEC 14496-12). The box `meta` of handler `mdta` (QuickTime File Format) holds
-names in `keys` and values in `ilst`, where an item's type is the number of its name, from 1.
+The box `meta` of handler `mdta` (QuickTime File Format) holds names in `keys` and values in `ilst`,
+where an item's type is the number of its name, from 1. Comments are a part of the Statement: where
+it does not repeat them they go (`boxes` says where they stand).
 
 Where moov lies before the samples and grows, they move. What says by absolute position where they
 lie is moved with them: stco, co64, and of fragments tfhd and tfra.
@@ -12,59 +12,24 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from vermilion.errors import InputError
 from vermilion.seal.carriers import tags
+from vermilion.seal.carriers.boxes import (
+    Box,
+    box,
+    boxes,
+    comments,
+    in_meta,
+    letters,
+    without_comments,
+)
 from vermilion.seal.labels import Statement
 
 _MOST_ITEMS = 4096  # names and values that are read
 _TEXT = 1  # the type of a value that is UTF-8
 _HANDLER = b"\0\0\0\0\0\0\0\0mdta" + bytes(13)
 _PATHS = {b"trak", b"mdia", b"minf", b"stbl"}
-
-
-class Box(NamedTuple):
-    """A box: its type, and where it, its body and what follows begin."""
-
-    name: bytes
-    start: int
-    body: int
-    end: int
-
-
-def boxes(content: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
-    """The boxes that lie one behind the other, without what is inside them.
-
-    Args:
-        content: the file.
-        start: where the first begins.
-        end: where the last ends; None: at the end of the file.
-
-    Raises:
-        InputError: one is longer than the space that it lies in.
-    """
-    end = len(content) if end is None else end
-    while start + 8 <= end:
-        size, name = struct.unpack_from(">I4s", content, start)
-        body = start + 8
-        if size == 1 and start + 16 <= end:
-            (size,) = struct.unpack_from(">Q", content, body)
-            body += 8
-        elif size == 0:
-            size = end - start
-        if size < body - start or start + size > end:
-            raise InputError(f"file: its box {_letters(name)} is damaged or cut off")
-        yield Box(name, start, body, start + size)
-        start += size
-
-
-def box(name: bytes, *parts: bytes) -> bytes:
-    """A box of these parts."""
-    body = b"".join(parts)
-    if len(body) + 8 >= 1 << 32:
-        return struct.pack(">I4sQ", 1, name, len(body) + 16) + body
-    return struct.pack(">I4s", len(body) + 8, name) + body
 
 
 def write(content: bytes, statement: Statement) -> bytes:
@@ -77,10 +42,14 @@ def write(content: bytes, statement: Statement) -> bytes:
     moov = _only(top, b"moov")
     _refuse_compressed(content, moov)
     values = tags.written(statement, whole=False)
-    held = [b for b in boxes(content, moov.body, moov.end) if b.name == b"udta"]
+    plain = content[moov.start : moov.end]
+    if not tags.stays(values, comments(content, moov)):
+        plain = without_comments(content, moov)
+    (whole,) = boxes(plain)
+    held = [b for b in boxes(plain, whole.body) if b.name == b"udta"]
     parts = [
-        _udta(content, b, values) if held and b == held[0] else content[b.start : b.end]
-        for b in boxes(content, moov.body, moov.end)
+        _udta(plain, b, values) if held and b == held[0] else plain[b.start : b.end]
+        for b in boxes(plain, whole.body)
     ]
     if not held and values:
         parts.append(box(b"udta", _meta(values, [], [], [])))
@@ -107,6 +76,7 @@ def read(content: bytes) -> Statement:
         for meta in inside:
             if meta.name == b"meta":
                 pairs += _items(content, meta)
+    pairs += [(tags.COMMENT, words.encode()) for words in comments(content, moov) if words]
     return tags.stated(pairs)
 
 
@@ -119,7 +89,7 @@ def _top(content: bytes) -> list[Box]:
 def _only(found: list[Box], name: bytes) -> Box:
     named = [b for b in found if b.name == name]
     if len(named) != 1:
-        raise InputError(f"file: it has {len(named)} boxes {_letters(name)}; one is needed")
+        raise InputError(f"file: it has {len(named)} boxes {letters(name)}; one is needed")
     return named[0]
 
 
@@ -170,14 +140,8 @@ def _meta(
     )
 
 
-def _inside(content: bytes, meta: Box) -> list[Box]:
-    """The boxes of a box meta, before which ISO has a version and QuickTime has none."""
-    plain = content[meta.body + 4 : meta.body + 8] == b"hdlr"
-    return list(boxes(content, meta.body + (0 if plain else 4), meta.end))
-
-
 def _handler(content: bytes, meta: Box) -> bytes:
-    for inside in _inside(content, meta):
+    for inside in in_meta(content, meta):
         if inside.name == b"hdlr":
             return content[inside.body + 8 : inside.body + 12]
     return b""
@@ -201,7 +165,7 @@ def _named(content: bytes, meta: Box) -> list[tuple[bytes, Box]]:
     """Name and item of every value in a meta of handler mdta."""
     if _handler(content, meta) != b"mdta":
         return []
-    inside = {b.name: b for b in _inside(content, meta)}
+    inside = {b.name: b for b in in_meta(content, meta)}
     if b"keys" not in inside or b"ilst" not in inside:
         return []
     names = _names(content, inside[b"keys"])
@@ -230,7 +194,7 @@ def _split(content: bytes, meta: Box) -> tuple[list[bytes], list[bytes], list[by
         if not tags.is_ours(name.decode("utf-8", "replace")):
             names.append(name)
             items.append(content[item.body : item.end])
-    inside = _inside(content, meta)
+    inside = in_meta(content, meta)
     ours = (b"hdlr", b"keys", b"ilst", b"free")
     return names, items, [content[b.start : b.end] for b in inside if b.name not in ours]
 
@@ -251,7 +215,7 @@ def _move(content: bytearray, behind: int, by: int) -> None:
             for table in boxes(view, outer.body, outer.end):
                 if table.name == b"tfra":
                     _move_index(content, table, behind, by)
-        elif outer.name == b"meta" and any(b.name == b"iloc" for b in _inside(view, outer)):
+        elif outer.name == b"meta" and any(b.name == b"iloc" for b in in_meta(view, outer)):
             raise InputError("file: it holds a picture beside its film, which cannot be moved")
 
 
@@ -283,10 +247,10 @@ def _move_table(content: bytearray, table: Box, behind: int, by: int) -> None:
     form = ">I" if table.name == b"stco" else ">Q"
     width = struct.calcsize(form)
     if table.end - table.body < 8:
-        raise InputError(f"file: its box {_letters(table.name)} is damaged")
+        raise InputError(f"file: its box {letters(table.name)} is damaged")
     (count,) = struct.unpack_from(">I", content, table.body + 4)
     if table.body + 8 + count * width > table.end:
-        raise InputError(f"file: its box {_letters(table.name)} is damaged")
+        raise InputError(f"file: its box {letters(table.name)} is damaged")
     for at in range(table.body + 8, table.body + 8 + count * width, width):
         _add(content, at, form, behind, by)
 
@@ -315,7 +279,3 @@ def _add(content: bytearray, at: int, form: str, behind: int, by: int) -> None:
             struct.pack_into(form, content, at, value + by)
         except struct.error:
             raise InputError("file: it is longer than its 32-bit positions can say") from None
-
-
-def _letters(name: bytes) -> str:
-    return repr(name.decode("latin-1"))

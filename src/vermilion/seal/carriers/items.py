@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vermilion.errors import InputError
-from vermilion.seal.carriers.isobmff import Box, box, boxes, move_chunks
+from vermilion.seal.carriers.boxes import Box, box, boxes
+from vermilion.seal.carriers.isobmff import move_chunks
 
 EXIF, XMP = b"Exif", b"mime"
 _RDF = b"application/rdf+xml"

@@ -10,7 +10,7 @@ own where a format has tags, else a member `foreign` of VERMILION.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vermilion.errors import InputError
@@ -18,6 +18,7 @@ from vermilion.seal.carriers import statements
 from vermilion.seal.labels import Label, Statement
 
 LABEL, OWN = "AIGC", "VERMILION"
+COMMENT = "comment"  # where a format has a place of its own for one, that is it
 LARGEST = 4 << 20  # bytes of one tag that is read; ComfyUI's workflows reach some hundred thousand
 _CANONICAL = {name.lower(): name for name in (LABEL, OWN, *statements.FOREIGN_KEYS)}
 
@@ -44,6 +45,21 @@ def written(statement: Statement, *, whole: bool) -> dict[str, str]:
     if said := own(statement, foreign=False):
         values[OWN] = said
     return values
+
+
+def stays(values: dict[str, str], comments: Sequence[str]) -> bool:
+    """Whether the comments of a file stay where its format has them; else they are taken out.
+
+    Where they stay, ours is taken from the tags that are to be written.
+
+    Args:
+        values: from `written`; changed.
+        comments: what stands in the format's own places.
+    """
+    if not comments or values.get(COMMENT) != comments[0]:
+        return False
+    del values[COMMENT]
+    return True
 
 
 def own(statement: Statement, *, foreign: bool) -> str:

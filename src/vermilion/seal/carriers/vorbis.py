@@ -70,7 +70,7 @@ def read(content: bytes) -> Statement:
             label is.
     """
     return tags.stated(
-        (name.decode("ascii", "replace"), value)
+        (_name(name), value)
         for comments in _found(content)
         for name, equals, value in (entry.partition(b"=") for entry in comments.entries)
         if equals
@@ -84,7 +84,13 @@ def _found(content: bytes) -> list[_Comments]:
 
 
 def _is_ours(entry: bytes) -> bool:
-    return tags.is_ours(entry.partition(b"=")[0].decode("latin-1"))
+    return tags.is_ours(_name(entry.partition(b"=")[0]))
+
+
+def _name(name: bytes) -> str:
+    """A comment's name; DESCRIPTION is what Vorbis calls, and FFmpeg writes, a comment."""
+    words = name.decode("latin-1")
+    return tags.COMMENT if words.lower() == "description" else words
 
 
 class _Comments(NamedTuple):
