@@ -2,34 +2,32 @@
 
     y = s_x s_w (q_x Q_wᵀ) + b,   q = round(v / s)
 
-Weights have a scale for each output, made once. Inputs have one for all of a call, made anew each
-time (Jacob et al. 2018, eq. 3 and 4), of seven bits, since two products of eight bits would not
-fit into the sixteen in which AVX2 adds them up. So what a row gives depends on the others.
+Weights have a scale for each output, made once; inputs have one for each row, made anew (Jacob et
+al. 2018, eq. 3 and 4). What a row gives does not depend on the others. Inputs have seven bits:
+two products of eight would not fit into the sixteen in which AVX2 adds them up.
 
 N rows, C inputs, O outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
-_LEAST = 1e-8  # scale of a row of zeros
-_ENGINE = "onednn"
+_LEAST = 1e-12  # scale of a row of zeros
+_MOST, _MIDDLE = 63, 64  # of seven bits without a sign
 
 
 def available() -> bool:
     """Whether this build of torch has oneDNN's products of bytes."""
-    return _ENGINE in torch.backends.quantized.supported_engines
+    here: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return here and hasattr(torch.ops.onednn, "qlinear_pointwise")
 
 
 class QuantizedLinear(nn.Module):
     """x Wᵀ + b in bytes.
 
-    On one AVX2 core it is 2.0 times as fast as `torch.nn.Linear` with 800 rows, and 2 parts in a
+    On one AVX2 core it is 1.7 to 1.9 times as fast as `torch.nn.Linear` with 800 rows, and 2 parts in a
     hundred of a result's size off.
 
     Args:
@@ -40,17 +38,27 @@ class QuantizedLinear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = linear.weight.shape
         weight = linear.weight.detach().float()  # (O, C)
-        scales = (weight.abs().amax(1) / 127).clamp(min=_LEAST)  # (O,)
-        zeros = torch.zeros_like(scales, dtype=torch.int64)
-        codes = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-        bias = None if linear.bias is None else linear.bias.detach().float()
-        with _engine():
-            self._packed = torch.ops.quantized.linear_prepack(codes, bias)
+        self._scales = (weight.abs().amax(1) / 127).clamp(min=_LEAST)  # (O,)
+        codes = (weight / self._scales[:, None]).round().to(torch.int8)  # (O, C)
+        self._zeros = torch.zeros(len(codes), dtype=torch.int64)
+        self._codes = torch.ops.onednn.qlinear_prepack(codes, None)
+        self._bias = None if linear.bias is None else linear.bias.detach().float()
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C), float32 → (..., O)."""
-        y: Tensor = torch.ops.quantized.linear_dynamic(x, self._packed, True)  # seven bits
-        return y
+        rows = x.reshape(-1, self.in_features)  # (N, C)
+        largest = torch.maximum(rows.amax(-1, keepdim=True), -rows.amin(-1, keepdim=True))
+        scales = largest.div_(_MOST).clamp_(min=_LEAST)  # (N, 1)
+        # Cutting off after adding a half rounds what is above 0, as all of these are.
+        codes = torch.mul(rows, 1 / scales).add_(_MIDDLE + 0.5).to(torch.uint8)  # (N, C)
+        y: Tensor = torch.ops.onednn.qlinear_pointwise(
+            codes, 1.0, _MIDDLE, self._codes, self._scales, self._zeros, None,
+            1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+        y = y.mul_(scales)  # (N, O)
+        if self._bias is not None:
+            y = y.add_(self._bias)
+        return y.view(*x.shape[:-1], self.out_features)
 
 
 def quantize(net: nn.Module) -> None:
@@ -59,14 +67,3 @@ def quantize(net: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             parent, _, last = name.rpartition(".")
             setattr(net.get_submodule(parent), last, QuantizedLinear(module))
-
-
-@contextmanager
-def _engine() -> Iterator[None]:
-    """Within it, matrices are laid out for oneDNN."""
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = _ENGINE
-    try:
-        yield
-    finally:
-        torch.backends.quantized.engine = before

@@ -24,7 +24,7 @@ from vermilion.data.pictures import Decoding, decode
 from vermilion.data.pictures.decoding import Resample
 from vermilion.errors import InputError, ModelError, NotFoundError
 from vermilion.models.contrast.bag import Bag
-from vermilion.models.contrast.encode import ContrastEncoder
+from vermilion.models.contrast.encode import ContrastEncoder, Prepare
 from vermilion.models.contrast.io import STUDENT, load_preprocess, load_tower
 from vermilion.models.contrast.net import CLIP
 from vermilion.models.files import TensorFiles, read_json
@@ -99,16 +99,9 @@ class ContrastEngine:
             return cls(_alone(path, device), words=False)
         if text.get("model_type") != "other":
             return cls(ContrastEncoder.from_folder(path, device))
-        encoder = _text_encoder(card.name, str(text.get("name", "")), settings, device)
-        student = Bag.from_folder(path / STUDENT) if (path / STUDENT).is_dir() else None
-
-        def prepare(texts: Sequence[str]) -> Tensor:
-            found = encoder.encode(texts, normalize=True)  # (M, C)
-            if student is not None:
-                other = [n for n, text in enumerate(texts) if _OTHER_SCRIPT.search(text)]
-                found[other] = student.encode([texts[n] for n in other])
-            return torch.from_numpy(found)
-
+        name = str(text.get("name", ""))
+        student = path / STUDENT if (path / STUDENT).is_dir() else None
+        prepare = words_of(card.name, name, student, settings, device)
         return cls(ContrastEncoder.from_folder(path, device, text=prepare))
 
     def embed_pictures(self, pictures: Sequence[Pixels]) -> Vectors:
@@ -206,6 +199,34 @@ def _alone(path: Path, device: str) -> ContrastEncoder:
         raise InputError("model: it knows no words")
 
     return ContrastEncoder(clip, load_preprocess(path), prepare)
+
+
+def words_of(
+    model: str, name: str, student: Path | None, settings: Settings, device: str
+) -> Prepare:
+    """What turns texts into the vectors that a tower was trained beside.
+
+    Args:
+        model: the tower's name, for messages.
+        name: of the encoder of texts, in the store.
+        student: folder of its student, to which texts of other scripts go.
+        settings: where the store is.
+        device: where the encoder goes.
+
+    Raises:
+        ModelError: one of the two is missing or broken.
+    """
+    encoder = _text_encoder(model, name, settings, device)
+    bag = None if student is None else Bag.from_folder(student)
+
+    def prepare(texts: Sequence[str]) -> Tensor:
+        found = encoder.encode(texts, normalize=True)  # (M, C)
+        if bag is not None:
+            other = [n for n, text in enumerate(texts) if _OTHER_SCRIPT.search(text)]
+            found[other] = bag.encode([texts[n] for n in other])
+        return torch.from_numpy(found)
+
+    return prepare
 
 
 def _text_encoder(model: str, name: str, settings: Settings, device: str) -> Encoder:
