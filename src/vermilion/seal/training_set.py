@@ -10,7 +10,7 @@ measure to the N names. It holds no content, and nothing of the content can be m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from vermilion.errors import InputError, NotFoundError
@@ -48,14 +48,25 @@ def index_of(
         if form is None:
             continue
         try:
-            for part, prints in _prints(path.read_bytes(), form):
-                index.add(f"{name}{part}", prints)
+            content = path.read_bytes()
+            if form.medium in ("text", "document"):
+                add_text(index, name, text.text_of(content, form).decode("utf-8", "replace"))
+            else:
+                index.add(name, prints_of(content, form))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         on_file(done, len(paths))
     if len(index) == 0:
         raise NotFoundError(f"folder: {folder} has no picture, text or sound to take prints of")
     return index
+
+
+def add_text(index: Index, name: str, words: str) -> None:
+    """Learn a text as a whole, and each of its paragraphs, where it has several."""
+    index.add(name, Prints(text=fingerprints.minhash(words)))
+    paragraphs = _GAP.split(words.strip())
+    for number, paragraph in enumerate(paragraphs if len(paragraphs) > 1 else (), 1):
+        index.add(f"{name}#{number}", Prints(text=fingerprints.minhash(paragraph)))
 
 
 def _form(path: Path) -> Format | None:
@@ -68,12 +79,3 @@ def _form(path: Path) -> Format | None:
     except InputError:
         return None
     return form if form.medium in ("picture", "sound", "text", "document") else None
-
-
-def _prints(content: bytes, form: Format) -> Iterator[tuple[str, Prints]]:
-    yield "", prints_of(content, form)
-    if form.medium in ("text", "document"):
-        words = text.text_of(content, form).decode("utf-8", "replace")
-        paragraphs = _GAP.split(words.strip())
-        for number, paragraph in enumerate(paragraphs if len(paragraphs) > 1 else (), 1):
-            yield f"#{number}", Prints(text=fingerprints.minhash(paragraph))

@@ -17,6 +17,7 @@ from vermilion.settings import get_settings
 from vermilion.train.distributed import World, joined
 from vermilion.train.folder import name_of
 from vermilion.train.lm.estimate import Estimate, estimate
+from vermilion.train.lm.learnt import index
 from vermilion.train.lm.options import ALIASES, KINDS, Adapters, Shape
 from vermilion.train.lm.prepare import KINDS_OF_TOKENIZERS, Base, Request, prepare
 from vermilion.train.lm.run import Run, train
@@ -83,6 +84,7 @@ def train_lm(
         card = None
         if run.model is not None and world.first:
             card = Store(house.models_dir).publish(run.model, _card(order, run, licence))
+            index(order.request.data, order.request.field, house.models_dir / order.name)
     return Trained(name=order.name, run=run, card=card)
 
 
