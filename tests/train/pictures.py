@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image
 
 from tests.tiny import tiny_encoder_folder
+from vermilion.runtime.engines.picture import PictureEngine
 from vermilion.runtime.store import Store
+from vermilion.settings import get_settings
 
 COLOURS = {"red": (220, 30, 20), "green": (20, 160, 40), "blue": (30, 50, 220)}
 SMALL: dict[str, Any] = {
@@ -43,6 +45,13 @@ def discs(folder: Path, count: int = 24) -> Path:
         )
     (folder.parent / "told.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return folder
+
+
+def engine(name: str) -> PictureEngine:
+    """A model of the store, opened to paint."""
+    settings = get_settings()
+    card, path = Store(settings.models_dir).locate(name)
+    return PictureEngine.open(card, path, settings)
 
 
 def put_encoder(home: Path, tmp_path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from diffusers import DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 
 import vermilion as vm
-from tests.train.pictures import COLOURS, SMALL, disc, discs, put_encoder
+from tests.train.pictures import COLOURS, SMALL, disc, discs, engine, put_encoder
 from tests.train.runs import column, weights
+from tests.train.test_processes import LAUNCH
 from vermilion.errors import InputError
 from vermilion.models.diffusion import io
 from vermilion.models.diffusion.guidance import Condition
@@ -105,9 +107,10 @@ def test_captions_are_read_as_they_are_when_painting(
 ) -> None:
     name = put_encoder(home, tmp_path)
     settings = {
-        **SMALL, "max_steps": 4, "channels": 4, "patch": 2, "text_encoder": name, "max_tokens": 8,
-        "prediction_type": "sample", "weighting": "velocity", "sample_steps": 2,
+        **SMALL, "max_steps": 30, "channels": 4, "patch": 2, "text_encoder": name, "max_tokens": 8,
+        "prediction_type": "sample", "weighting": "velocity", "sample_steps": 15,
         "sample_prompts": "red seal | blue seal", "tensorboard": True,
+        "learning_rate": 0.01, "ema_decay": 0, "eval_steps": 15,
     }  # fmt: skip
     events: list[Event] = []
     vm.train_diffusion(
@@ -115,7 +118,7 @@ def test_captions_are_read_as_they_are_when_painting(
         watch=events.append,
     )  # fmt: skip
     shown = [event.picture for event in events if event.kind == "sample"]
-    assert [path.name for path in shown if path] == ["step-00000002.png", "step-00000004.png"]
+    assert [path.name for path in shown if path] == ["step-00000015.png", "step-00000030.png"]
     assert shown[0] is not None
     with Image.open(shown[0]) as sheet:
         assert (sheet.size, sheet.mode) == ((2 * 16 + 2, 16), "RGBA")
@@ -132,9 +135,11 @@ def test_captions_are_read_as_they_are_when_painting(
     with torch.no_grad():
         wanted = net(x, t, context, class_labels=pooled).sample
         torch.testing.assert_close(ours.net(x, t, context, pooled), wanted, rtol=1e-4, atol=1e-4)
-    engine = vm.load("seals")
-    prompts = [vm.Prompt(kind="picture", text=text, seed=3) for text in ("red seal", "blue seal")]
-    made = {number: sample.content for number, sample in engine.generate(prompts)}
+    prompts = [
+        vm.Prompt(kind="picture", text=text, model="seals", seed=3)
+        for text in ("red seal", "blue seal")
+    ]
+    made = {number: sample.content for number, sample in engine("seals").generate(prompts)}
     assert made[0].shape == (16, 16, 4)
     assert not np.array_equal(made[0], made[1])
 
@@ -175,8 +180,8 @@ def test_buckets_keep_proportions(home: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     trained = vm.train_diffusion(folder, settings=settings)
     assert trained.run.outcome.state == "finished"
-    with pytest.raises(InputError, match="multiple of 4"):
-        vm.train_diffusion(folder, name="b", settings=settings | {"size": 30, "buckets": False})
+    with pytest.raises(InputError, match="multiple of 2"):
+        vm.train_diffusion(folder, name="b", settings=settings | {"size": 31, "buckets": False})
 
 
 @pytest.mark.parametrize(
@@ -204,3 +209,32 @@ def test_mistakes_are_one_sentence(
         vm.train_diffusion(
             pictures, settings={**SMALL, "max_steps": 1, **settings}, **{"text": None, **order}
         )
+
+
+def test_two_processes_have_the_numbers_of_one(pictures: Path, home: Path) -> None:
+    settings = {**SMALL, "max_steps": 4, "eval_steps": 2, "micro_batch": 1, "sample_steps": 4}
+    vm.train_diffusion(pictures, classes=True, name="one", settings=settings | {"micro_batch": 4})
+    pairs = [f"{key}={value}" for key, value in settings.items()]
+    command = ["train", "diffusion", "--data", str(pictures), "--classes", "--name", "two"]
+    done = subprocess.run(
+        [*LAUNCH, "-m", "vermilion", *command, "--set", *pairs],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    for heading in ("loss", "grad_norm", "validation_loss", "loss_50"):
+        one, two = column("one", home, heading), column("two", home, heading)
+        assert two == pytest.approx(one, rel=1e-4)
+    one_net, two_net = weights("one", home), weights("two", home)
+    for key, value in one_net.items():
+        torch.testing.assert_close(two_net[key], value, rtol=1e-3, atol=1e-5)
+    assert vm.Store(home / "models").show("two").state == "ready"
+
+
+def test_the_loss_falls(pictures: Path, home: Path) -> None:
+    settings = {**SMALL, "max_steps": 60, "eval_steps": 30, "learning_rate": 0.005, "ema_decay": 0}
+    vm.train_diffusion(pictures, text="none", settings=settings)
+    losses = column("discs", home, "loss")
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from vermilion.errors import InputError
 from vermilion.models.diffusion.manifest import Manifest
+from vermilion.models.diffusion.parts import STEM
 from vermilion.runtime.cards import TRAINED_HERE, UNKNOWN_LICENCE, Card, check_name
 from vermilion.runtime.device import choose_device
 from vermilion.runtime.store import Store
@@ -169,7 +171,7 @@ def _ordered(
         told=told,
         base=started,
         latent=latent or vae is not None,
-        vae=None if vae is None else _located(store, vae)[1],
+        vae=None if vae is None else _autoencoder(store, vae),
         encoder=encoder,
         adapters=adapters if lora else None,
         shape=shape,
@@ -185,6 +187,17 @@ def _ordered(
 def _located(store: Store, name: str) -> tuple[Card, Base]:
     card, path = store.locate(name)
     return card, Base(name=name, path=path, sha256=card.weights_sha256)
+
+
+def _autoencoder(store: Store, name: str) -> Base:
+    """The model whose autoencoder is used; also the folder of an autoencoder alone."""
+    weights = Path(name).expanduser() / f"{STEM}.safetensors"
+    if not weights.is_file():
+        return _located(store, name)[1]
+    with weights.open("rb") as file:
+        return Base(
+            name=name, path=weights.parent, sha256=hashlib.file_digest(file, "sha256").hexdigest()
+        )
 
 
 def _check(names: set[str], *, base: str | None, lora: bool, latent: bool, vae: str | None) -> None:

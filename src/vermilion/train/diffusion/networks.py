@@ -112,6 +112,8 @@ def scheduler_config(path: Noising, *, pixels: bool) -> SchedulerConfig:
             rescale_betas_zero_snr=path.rescale_betas_zero_snr,
             timestep_spacing="trailing",
             clip_sample=pixels,
+            # Not looked at with this spacing, but StableDiffusionPipeline asks for it.
+            steps_offset=0 if pixels else 1,
         )
     except ModelError as error:
         raise InputError(f"set: {error}") from None

@@ -140,7 +140,8 @@ def _first_stage(
         outcome = trainer.run()
         if outcome.state == "stopped":
             return outcome
-        take_best(trainer.learner, folder)
+        # The validation knows nothing of how real a picture looks.
+        _take(trainer.learner, folder, best=options.adversarial_weight == 0)
         if world.first:
             scaled(vae.eval(), data.train, prepared.training.seed)
             _save_vae(vae, model)
