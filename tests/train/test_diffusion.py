@@ -13,7 +13,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, UNet2DConditionModel
+from diffusers import DiffusionPipeline, UNet2DConditionModel, UNet2DModel
 from PIL import Image
 
 import vermilion as vm
@@ -39,6 +39,21 @@ def killed_after(step: int) -> Any:
             os.kill(os.getpid(), signal.SIGTERM)
 
     return watch
+
+
+def assert_classes_are_published(home: Path) -> None:
+    _, folder = vm.Store(home / "models").locate("half")
+    told = json.loads((folder / "vermilion.json").read_text())
+    assert (told["classes"], told["null_class"]) == (["blue", "green", "red"], 3)
+    theirs, ours = UNet2DModel.from_pretrained(folder / "unet").eval(), io.open_pipeline(folder)
+    x, t, labels = Noise([1, 2], (3, 16, 16)).next(), torch.tensor([10.0, 900.0]), [3, 1]
+    with torch.no_grad():
+        wanted = theirs(x, t, class_labels=torch.tensor(labels)).sample
+        found = ours.net(x, t, None, torch.tensor(labels))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    prompt = vm.Prompt(kind="picture", text="red", model="half", seed=3)
+    ((_, sample),) = engine("half").generate([prompt])
+    assert sample.content.shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize("told", ["captions", "classes"])
@@ -67,6 +82,8 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     for heading in ("loss", "validation_loss", "loss_10", "loss_90"):
         assert column("straight", home, heading) == column("half", home, heading)
     assert whole.run.config["data"]["told"] == told
+    if told == "classes":
+        assert_classes_are_published(home)
     mean = [column("half", home, f"loss_{level}")[-1] for level in (10, 30, 50, 70, 90)]
     assert column("half", home, "validation_loss")[-1] == pytest.approx(np.mean(mean), rel=1e-4)
 

@@ -245,6 +245,9 @@ class DiffusionTask:
             ):
                 z = last.x
             made = painter.pictures(z)
+        if isinstance(self.codec, AutoencoderKL):
+            # A painter arranges it as it needs it; training has to go on with the same digits.
+            self.codec.use_slicing = self.codec.use_tiling = False
         return sheet(to_bytes(made.cpu().numpy()))
 
     def _shown(self) -> Condition:
