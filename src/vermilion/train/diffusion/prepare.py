@@ -215,7 +215,7 @@ def _new(request: Request, data: Data, size: int, device: str) -> Prepared:
         classes=data.classes if classes else (),
         null_class=null,
         num_inference_steps=request.objective.num_inference_steps,
-        guidance_scale=request.objective.guidance_scale if teller.guides else None,
+        guidance_scale=_guidance(request.objective) if teller.guides else None,
     )
     return Prepared(
         net=net.train(),
@@ -229,6 +229,11 @@ def _new(request: Request, data: Data, size: int, device: str) -> Prepared:
         training=request.training,
         config={},
     )
+
+
+def _guidance(objective: Objective) -> float:
+    """Of a model that was told when it is to do without a condition, and else none."""
+    return objective.guidance_scale if objective.condition_dropout > 0 else 1.0
 
 
 def _telling(

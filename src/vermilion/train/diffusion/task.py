@@ -231,7 +231,8 @@ class DiffusionTask:
         o, painter = self.objective, Painter(self.net, self.codec, self.scheduler)
         told = self._shown()
         count = len(told) or o.sample_pictures
-        without = self.teller.nothing(count)
+        # A network that never did without a condition cannot be guided.
+        without = self.teller.nothing(count) if o.condition_dropout > 0 else None
         width, height = painter.size
         with torch.autocast(self.net.device.type, enabled=False):
             for last in painter.paint(
