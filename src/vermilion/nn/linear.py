@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_FEWEST_ROWS = 16
 
 
 class Linear(nn.Linear):
@@ -15,6 +19,22 @@ class Linear(nn.Linear):
         """Draw first weights."""
         if not self.weight.is_meta:
             super().reset_parameters()
+
+
+class VectorLinear(Linear):
+    """`Linear` for one vector a picture, the same to the bit for any number of pictures.
+
+    A product of few rows is made by other kernels than one of many, whose last digits differ. So
+    fewer rows than sixteen are filled up with zeros, unless a gradient is wanted.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, D) → (N, D'), or any other shape as `Linear`."""
+        rows = len(input)
+        if input.dim() != 2 or rows >= _FEWEST_ROWS or torch.is_grad_enabled():
+            return super().forward(input)
+        filled = F.pad(input, (0, 0, 0, _FEWEST_ROWS - rows))  # (16, D)
+        return super().forward(filled)[:rows]  # (N, D')
 
 
 class Embedding(nn.Embedding):

@@ -25,7 +25,7 @@ from vermilion.models.diffusion.transformer import (
 )
 from vermilion.nn.convolution import Conv2d
 from vermilion.nn.dropout import dropout
-from vermilion.nn.linear import Linear
+from vermilion.nn.linear import VectorLinear
 from vermilion.nn.maps import GroupNorm
 from vermilion.nn.norm import LayerNorm
 
@@ -62,8 +62,8 @@ class TimestepEmbedding(nn.Module):
 
     def __init__(self, size: int, features: int) -> None:
         super().__init__()
-        self.linear_1 = Linear(size, features)
-        self.linear_2 = Linear(features, features)
+        self.linear_1 = VectorLinear(size, features)
+        self.linear_2 = VectorLinear(features, features)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, size) → (N, E)."""
@@ -105,7 +105,7 @@ class ResnetBlock2D(nn.Module):
         self.norm1 = GroupNorm(groups, channels, eps)
         self.conv1 = Conv2d(channels, out_channels, 3, padding=1)
         if time_features is not None:
-            self.time_emb_proj = Linear(time_features, (1 + scale_shift) * out_channels)
+            self.time_emb_proj = VectorLinear(time_features, (1 + scale_shift) * out_channels)
         self.norm2 = GroupNorm(groups, out_channels, eps)
         self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = (

@@ -38,7 +38,7 @@ from vermilion.models.diffusion.fields import (
     written_fields,
 )
 from vermilion.models.diffusion.transformer import Attention, to_tokens
-from vermilion.nn.linear import Conv2d, Embedding, Linear
+from vermilion.nn.linear import Conv2d, Embedding, Linear, VectorLinear
 from vermilion.nn.norm import LayerNorm
 
 THEIRS, OURS = "DiTTransformer2DModel", "VermilionDiT"
@@ -130,7 +130,7 @@ class AdaLayerNormZero(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.linear = Linear(features, 6 * features)
+        self.linear = VectorLinear(features, 6 * features)
 
     def forward(self, e: Tensor) -> tuple[Tensor, ...]:
         """Of e, (N, F), after its SiLU: shift, scale and gate, twice, (N, 1, F) each."""
@@ -211,7 +211,7 @@ class DiT(nn.Module):
         elif pooled is not None:
             self.class_embedding = TimestepEmbedding(pooled, size)
         self.transformer_blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.num_layers))
-        self.proj_out_1 = Linear(size, 2 * size)
+        self.proj_out_1 = VectorLinear(size, 2 * size)
         out = config.out_channels or config.in_channels
         self.proj_out_2 = Linear(size, config.patch_size**2 * out)
 

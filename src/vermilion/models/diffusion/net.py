@@ -36,7 +36,8 @@ from vermilion.models.diffusion.blocks import (
 )
 from vermilion.models.diffusion.config import UNET_2D, UNetConfig
 from vermilion.models.diffusion.transformer import SpatialAttention, Transformer2DModel
-from vermilion.nn.linear import Conv2d, Embedding, Linear
+from vermilion.nn.convolution import Conv2d
+from vermilion.nn.linear import Embedding, VectorLinear
 from vermilion.nn.maps import GroupNorm
 
 _LAST, _BUT_LAST = slice(-1, None), slice(0, -1)
@@ -223,7 +224,7 @@ def _class_embedding(config: UNetConfig) -> nn.Module | None:
     if config.class_embed_type == "projection" and size is not None:
         return TimestepEmbedding(size, features)
     if config.class_embed_type == "simple_projection" and size is not None:
-        return Linear(size, features)
+        return VectorLinear(size, features)
     return None
 
 
