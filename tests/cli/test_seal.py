@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 from PIL import Image
 from typer.testing import CliRunner
 
 from tests.line.test_files import A1111, picture
+from tests.seal import test_every_kind as every_kind
 from vermilion.cli.app import app
+from vermilion.seal.originality import Index
 
 
 class Shell:
@@ -153,6 +156,65 @@ def test_what_the_rules_found_is_said(shell: Shell, tiny_model: str) -> None:
     said = shell("library", "show", row["id"])
     assert "weapons, rule en-weapons, score 1.00" in said
     assert "{'" not in said
+
+
+def test_an_index_of_a_training_set(shell: Shell, home: Path) -> None:
+    shown = shell.folder / "shown"
+    shown.mkdir()
+    picture(shown / "fox.png")
+    (shown / "notes.csv").write_text("a,b\n")
+    model = home / "models" / "painter"
+    model.mkdir(parents=True)
+    said = shell("seal", "index", "shown", "--model", "painter")
+    path = model / "prints.safetensors"
+    assert said == f"{path}: 1 fingerprints\n"
+    assert shell("seal", "index", "shown", "--model", "painter", "-q") == f"{path}\n"
+    index = Index.read(path)
+    assert (index.source, len(index)) == ("shown", 1)
+    shell("seal", "index", "shown", "--model", str(model), "--source", "foxes")
+    assert Index.read(path).source == "foxes"
+    for words, said in (
+        (("shown", "--model", "nobody"), "there is no folder of 'nobody'"),
+        (("none", "--model", "painter"), "there is no folder none"),
+    ):
+        shell("seal", "index", *words, code=2)
+        assert said in shell.said
+    (shown / "fox.png").unlink()
+    shell("seal", "index", "shown", "--model", "painter", code=2)
+    assert "has no picture, text or sound" in shell.said
+    assert Index.read(path).source == "foxes"
+
+
+def test_overwrite_replaces_a_file_and_never_the_source(shell: Shell) -> None:
+    picture(shell.folder / "fox.png")
+    before = (shell.folder / "fox.png").read_bytes()
+    (shell.folder / "there.png").write_bytes(b"something else")
+    error = shell.json("seal", "fox.png", "-o", "there.png", code=2)["error"]
+    assert error.startswith("out: there.png is there already")
+    assert (shell.folder / "there.png").read_bytes() == b"something else"
+    shell("seal", "fox.png", "-o", "there.png", "--overwrite")
+    assert shell("verify", "there.png", "-q") == "0 there.png\n"
+    shell("seal", "fox.png", "-o", "fox.png", "--overwrite", code=2)
+    assert "is the file itself" in shell.said
+    (shell.folder / "folder.png").mkdir()
+    shell("seal", "fox.png", "-o", "folder.png", "--overwrite")
+    assert [one.name for one in (shell.folder / "folder.png").iterdir()] == ["fox-sealed.png"]
+    assert (shell.folder / "fox.png").read_bytes() == before
+
+
+def test_a_spoken_mark(shell: Shell) -> None:
+    pytest.importorskip("hibari", reason="the usual voice is not installed")
+    (shell.folder / "voice.wav").write_bytes(every_kind.spoken("wav"))
+    picture(shell.folder / "fox.png")
+    # A picture has nothing to say, so that no voice is asked for.
+    shell("seal", "fox.png", "--spoken", "-q")
+    shell("seal", "voice.wav", "--spoken", "--language", "zh", code=2)
+    assert "does not speak 'zh'" in shell.said
+    shell("seal", "voice.wav", "--spoken", "--language", "en", "-q")
+    assert shell("verify", "voice-sealed.wav", "-q") == "0 voice-sealed.wav\n"
+    plain, rate = soundfile.read(shell.folder / "voice.wav")
+    marked, _ = soundfile.read(shell.folder / "voice-sealed.wav")
+    assert 1.5 < (len(marked) - len(plain)) / rate < 5.0  # tones take 1.2 s
 
 
 def test_verify_loads_no_library_and_no_torch(shell: Shell) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from vermilion.errors import InputError, RefusedError
+from vermilion.line import guard as guards
 from vermilion.line.guard import Guard
 from vermilion.line.run import Line
+from vermilion.seal.safety import Decision, check_text
 from vermilion.settings import Settings
 from vermilion.types import Brief
 
@@ -28,6 +30,30 @@ def test_what_breaks_a_rule_is_kept_and_marked(tmp_path: Path) -> None:
     assert guard(tmp_path).faults(BAD) == (
         f"breaks a safety rule ({guard(tmp_path)._decide(BAD)})",
     )
+
+
+def test_a_text_is_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+
+    def counted(text: str, *rest: object) -> Decision:
+        judged.append(text)
+        return check_text(text, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(guards, "check_text", counted)
+    one = guard(tmp_path)
+    first = one.result(BAD)
+    assert one.faults(BAD)
+    assert one.made(BAD, None) == first
+    assert one.order(BAD)["prompt_safety"] == first["safety"]
+    assert judged == [BAD]
+    one.result("Tea.")
+    assert judged == [BAD, "Tea."]
+    # What is remembered has an end, and what was forgotten is judged as before.
+    for number in range(300):
+        one.result(f"Tea number {number}.")
+    assert len(one._decided) <= 256
+    assert one.result(BAD) == first
+    assert judged.count(BAD) == 2
 
 
 def test_or_refused(tmp_path: Path) -> None:

@@ -371,6 +371,20 @@ def test_a_public_parents_prompt_leaves_a_private_child(sealer: Sealer, suffix: 
         assert (ingredient.said.prompt is None) is private
 
 
+def test_a_file_of_ours_with_other_bytes_than_were_released_is_told(sealer: Sealer) -> None:
+    form = FORMATS["mp4"]
+    sealed = sealer.seal(content("mp4"), form, ABOUT)
+    assert sealer.verify(sealed.content, form)["ledger"].state == "good"
+    # C2PA leaves boxes `free` out of its hash, so that the signature holds.
+    longer = sealed.content + b"\0\0\0\x0cfreemore"
+    verdict = sealer.verify(longer, form)
+    assert verdict.credential.state == "ours"
+    assert verdict["ledger"].state == "bad"
+    assert "asset k3f9x2ab was sealed here on" in verdict["ledger"].words
+    assert "not as these bytes" in verdict["ledger"].words
+    assert verdict.exit_code == 16
+
+
 def test_a_spoken_mark_needs_somebody_who_speaks(sealer: Sealer) -> None:
     options = SealOptions(spoken=True)
     with pytest.raises(InputError, match="no voice is at hand"):
