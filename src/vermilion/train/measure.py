@@ -13,7 +13,7 @@ from vermilion.train.learner import Learner, part_size
 from vermilion.train.options import Training
 from vermilion.train.task import Task
 
-_TIMED_STEPS = 2
+TIMED_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,19 +45,21 @@ def measure(task: Task, options: Training, world: World) -> Measured:
         world: this process.
     """
     share = max(1, options.batch_size // world.size)
-    part = part_size(task, options, world)
-    # One part is timed, not the whole batch, which may be long.
+    most = part_size(task, options, world)
+    # One part is timed, not the whole batch, which may be long. It divides the batch, since a task
+    # may want all that is computed together to be of one step.
+    part = max(size for size in range(1, most + 1) if share % size == 0)
     learner = Learner(
         task, replace(options, batch_size=part, micro_batch=part), World(world.device)
     )
     before = _used(world.device)
     learner.advance()  # the first step lays out the optimiser's state
     started = time.perf_counter()
-    for _ in range(_TIMED_STEPS):
+    for _ in range(TIMED_STEPS):
         learner.advance()
     if world.device.type == "cuda":
         torch.cuda.synchronize(world.device)
-    taken = (time.perf_counter() - started) / _TIMED_STEPS * (share / part)
+    taken = (time.perf_counter() - started) / TIMED_STEPS * (share / part)
     parameters = sum(p.numel() for p in task.model.parameters())
     trained = sum(p.numel() for p in learner.parameters.values())
     held = 4 * parameters + (16 if options.keeps_mean else 12) * trained

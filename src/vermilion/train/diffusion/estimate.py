@@ -12,7 +12,7 @@ from vermilion.train.diffusion.autoencoder import AutoencoderTask
 from vermilion.train.diffusion.prepare import Prepared, Request
 from vermilion.train.diffusion.run import first_training
 from vermilion.train.distributed import World
-from vermilion.train.measure import measure
+from vermilion.train.measure import TIMED_STEPS, measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +63,14 @@ def estimate(prepared: Prepared, request: Request, world: World) -> Estimate:
     first = 0.0
     if isinstance(prepared.codec, AutoencoderKL) and prepared.first_stage:
         vae = copy.deepcopy(prepared.codec)
-        task = AutoencoderTask(vae, data.train, data.validation, request.autoencoder, o.seed)
-        task.model.to(world.device)
+        before = AutoencoderTask(vae, data.train, data.validation, request.autoencoder, o.seed)
+        before.model.to(world.device)
         training = first_training(o, request.autoencoder)
-        first = measure(task, training, world).seconds_per_step * training.max_steps
-    found = measure(prepared.task(request.objective, world.device), o, world)
+        first = measure(before, training, world).seconds_per_step * training.max_steps
+    task = prepared.task(request.objective, world.device)
+    for step in range(TIMED_STEPS + 1):  # captions are read once, and not in every step
+        task.batch(step * o.batch_size, o.batch_size, world.device)
+    found = measure(task, o, world)
     count = len(data.train.cache)
     return Estimate(
         config=prepared.config,
