@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 import vermilion as vm
 from vermilion.cli import notes
+from vermilion.cli import picture_options as opts
 from vermilion.cli.sealing import Mark, Public, Reason, seal_options
 from vermilion.cli.show import (
     AsJson,
@@ -31,57 +32,29 @@ def paint(
     text: Annotated[
         str, typer.Argument(help="What to paint, or - for standard input.", show_default=False)
     ] = "",
-    n: Annotated[int, typer.Option("--n", "-n", help="How many.")] = 1,
-    best: Annotated[
-        int | None, typer.Option(help="Keep so many of them, where a model can rank them.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Name of a model, or path of one.")] = None,
+    n: opts.Count = 1,
+    best: opts.Best = None,
+    model: opts.Model = None,
     seed: Seed = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Denoising steps, 1 to 1000.")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="How much the words count, 0 to 50.")
-    ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddim, euler, euler_ancestral, heun, dpmpp_2m, ...")
-    ] = None,
-    negative: Annotated[str, typer.Option(help="What to stay away from.")] = "",
-    style: Annotated[str | None, typer.Option(help="A style word of the model's.")] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Longer side of the finished file in px, 16 to 4096.")
-    ] = None,
-    svg: Annotated[bool, typer.Option("--svg", help="Make a drawing (SVG) of each, too.")] = False,
-    width: Annotated[int | None, typer.Option(help="Painted width in px.")] = None,
-    height: Annotated[int | None, typer.Option(help="Painted height in px.")] = None,
-    from_: Annotated[
-        str, typer.Option("--from", metavar="PICTURE|ID", help="Picture to start from.")
-    ] = "",
-    mask: Annotated[
-        str, typer.Option(metavar="PICTURE|ID", help="Its light parts are painted anew.")
-    ] = "",
-    strength: Annotated[
-        float | None, typer.Option(help="With --from: how far to go from it, 0 to 1.")
-    ] = None,
-    vary: Annotated[str, typer.Option(metavar="ID", help="Paint a kept picture again.")] = "",
-    blend: Annotated[
-        tuple[str, str] | None,
-        typer.Option(metavar="ID ID", help="Lead one picture over into another."),
-    ] = None,
-    amount: Annotated[
-        float | None, typer.Option(help="0 to 1, of --vary (0.4) and --blend (0.5).")
-    ] = None,
-    lora: Annotated[
-        list[str] | None, typer.Option(metavar="NAME:WEIGHT", help="Adapter; may be repeated.")
-    ] = None,
-    clip_skip: Annotated[
-        int | None, typer.Option(help="Last layers of the text encoder to leave out.")
-    ] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Sooner, and nearly as good.")] = False,
-    where: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE|FOLDER", help="Where to, sealed: .png, .svg ..."),
-    ] = None,
+    steps: opts.Steps = None,
+    guidance: opts.Guidance = None,
+    sampler: opts.Sampler = None,
+    negative: opts.Negative = "",
+    style: opts.Style = None,
+    size: opts.Size = None,
+    svg: opts.Svg = False,
+    width: opts.Width = None,
+    height: opts.Height = None,
+    from_: opts.From = "",
+    mask: opts.Mask = "",
+    strength: opts.Strength = None,
+    vary: opts.Vary = "",
+    blend: opts.Blend = None,
+    amount: opts.Amount = None,
+    lora: opts.Lora = None,
+    clip_skip: opts.ClipSkip = None,
+    fast: opts.Fast = False,
+    where: opts.Where = None,
     mark: Mark = True,
     reason: Reason = "",
     public: Public = False,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from rich.markup import escape
 
 import vermilion as vm
 from vermilion.cli import notes
+from vermilion.cli import text_options as opts
 from vermilion.cli.sealing import Mark, Public, Reason, seal_options
 from vermilion.cli.show import AsJson, Quiet, Seed, asset_json, err, print_json, shown, spinner
 from vermilion.errors import InputError
@@ -22,21 +22,6 @@ from vermilion.types import TextSettings
 
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"”’')\]]*(?=\s|$)")
 _GUARD = 60  # pieces before the limit, from which on only whole sentences are shown
-
-
-class Stopping(StrEnum):
-    """Values of `TextSettings.early_stopping`, as they are written on a command line."""
-
-    true = "true"
-    false = "false"
-    never = "never"
-
-
-_STOPPING: dict[Stopping, Any] = {
-    Stopping.true: True,
-    Stopping.false: False,
-    Stopping.never: "never",
-}
 
 
 class Stream:
@@ -87,72 +72,31 @@ def _schema(path: Path) -> Any:
 
 def write(
     prompt: Annotated[str, typer.Argument(help="What to write, or - for standard input.")],
-    n: Annotated[int, typer.Option("--n", "-n", help="How many.")] = 1,
-    model: Annotated[str | None, typer.Option(help="Name of a model, or path of one.")] = None,
+    n: opts.Count = 1,
+    model: opts.Model = None,
     seed: Seed = None,
-    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest words.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Draw from the likeliest that reach this probability.")
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(help="Least share of the likeliest token's probability.")
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None, typer.Option(help="Above 1, what was said becomes less likely.")
-    ] = None,
-    presence_penalty: Annotated[
-        float | None, typer.Option(help="Taken off what the new text has; -2 to 2.")
-    ] = None,
-    frequency_penalty: Annotated[
-        float | None, typer.Option(help="Taken off for each time it has it; -2 to 2.")
-    ] = None,
-    no_repeat_ngram_size: Annotated[
-        int | None, typer.Option(help="No run of so many tokens comes twice.")
-    ] = None,
-    num_beams: Annotated[
-        int | None, typer.Option(help="Search for the likeliest text with so many beams.")
-    ] = None,
-    length_penalty: Annotated[
-        float | None, typer.Option(help="Of beams: above 0 favours long texts.")
-    ] = None,
-    early_stopping: Annotated[
-        Stopping | None, typer.Option(help="Of beams: when the search ends.")
-    ] = None,
-    min_new_tokens: Annotated[int | None, typer.Option(help="Fewest tokens of one text.")] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens of one text.  [default: 256]")
-    ] = None,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="String that ends the text; may be repeated.")
-    ] = None,
-    stop_token_id: Annotated[
-        list[int] | None, typer.Option(help="Token that ends the text; may be repeated.")
-    ] = None,
-    schema: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File with a JSON schema that the text follows."),
-    ] = None,
-    pattern: Annotated[
-        str | None, typer.Option(help="Regular expression that the text follows.")
-    ] = None,
-    grammar: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File with a Lark grammar that the text follows."),
-    ] = None,
-    logprobs: Annotated[
-        int | None,
-        typer.Option(help="With --json: tokens' log-probabilities, and so many alternatives."),
-    ] = None,
-    system: Annotated[
-        str | None, typer.Option(help="Instruction that stands before the prompt.")
-    ] = None,
-    watermark: Annotated[
-        float | None, typer.Option(help="Hide a watermark, 0 (none) to 10; 1 or 2 is usual.")
-    ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the texts as sealed files.")
-    ] = None,
+    temperature: opts.Temperature = None,
+    top_k: opts.TopK = None,
+    top_p: opts.TopP = None,
+    min_p: opts.MinP = None,
+    repetition_penalty: opts.RepetitionPenalty = None,
+    presence_penalty: opts.PresencePenalty = None,
+    frequency_penalty: opts.FrequencyPenalty = None,
+    no_repeat_ngram_size: opts.NoRepeatNgramSize = None,
+    num_beams: opts.NumBeams = None,
+    length_penalty: opts.LengthPenalty = None,
+    early_stopping: opts.EarlyStopping = None,
+    min_new_tokens: opts.MinNewTokens = None,
+    max_new_tokens: opts.MaxNewTokens = None,
+    stop: opts.Stop = None,
+    stop_token_id: opts.StopTokenId = None,
+    schema: opts.Schema = None,
+    pattern: opts.Pattern = None,
+    grammar: opts.Grammar = None,
+    logprobs: opts.Logprobs = None,
+    system: opts.System = None,
+    watermark: opts.Watermark = None,
+    folder: opts.Folder = None,
     mark: Mark = True,
     reason: Reason = "",
     public: Public = False,
@@ -176,7 +120,7 @@ def write(
         "no_repeat_ngram_size": no_repeat_ngram_size,
         "num_beams": num_beams,
         "length_penalty": length_penalty,
-        "early_stopping": None if early_stopping is None else _STOPPING[early_stopping],
+        "early_stopping": None if early_stopping is None else opts.STOPPING[early_stopping],
         "min_new_tokens": min_new_tokens,
         "max_new_tokens": max_new_tokens,
         "stop": stop or None,
@@ -188,7 +132,6 @@ def write(
         "system": system,
         "watermark": watermark,
     }
-    settings = {name: value for name, value in given.items() if value is not None}
     options = seal_options(mark, reason, public)
     live = n == 1 and not as_json and sys.stdout.isatty()
     with vm.Line() as line, spinner(shown(quiet, as_json), "writing") as progress:
@@ -199,29 +142,38 @@ def write(
             model=model,
             seed=seed,
             on_piece=stream if live else None,
-            **settings,
+            **{name: value for name, value in given.items() if value is not None},
         )
-        written = [
-            []
-            if folder is None
-            else vm.export_asset(line.library, line.sealer, asset, folder, options=options)
+        files = {
+            asset.id: vm.export_asset(line.library, line.sealer, asset, folder, options=options)
             for asset in assets
-        ]
+            if folder is not None
+        }
     if as_json:
-        files = [{"files": [str(path) for path in paths]} if paths else {} for paths in written]
-        pairs = zip(assets, files, strict=True)
-        print_json([{**asset_json(asset), **more} for asset, more in pairs])
+        print_json([{**asset_json(a), **_files(files.get(a.id, ()))} for a in assets])
         return
     if stream.pieces:
         stream.end(assets[0].text)
     else:
         sys.stdout.write("\n\n".join(asset.text for asset in assets) + "\n")
+    _say(assets, text.strip(), files, quiet)
+
+
+def _files(paths: Sequence[Path]) -> dict[str, list[str]]:
+    return {"files": [str(path) for path in paths]} if paths else {}
+
+
+def _say(
+    assets: Sequence[Any], prompt: str, files: Mapping[str, Sequence[Path]], quiet: bool
+) -> None:
+    """What a person should know of the texts besides: where they are, what to look at."""
     for asset in assets:
-        if not asset.notes.get("whole", True) and asset.text in ("", text.strip()):
+        if not asset.notes.get("whole", True) and asset.text in ("", prompt):
             err.print(f"{asset.id} is empty: the model ended it at once; try --min-new-tokens 20")
-    if not quiet:
-        notes.warn(assets)
-        kept = ", ".join(asset.id for asset in assets)
-        err.print(f"[dim]AI-generated; kept as {kept}[/]", soft_wrap=True)
-        for path in (paths[0] for paths in written if paths):
-            err.print(f"[dim]{escape(str(path))}[/]", soft_wrap=True)
+    if quiet:
+        return
+    notes.warn(assets)
+    kept = ", ".join(asset.id for asset in assets)
+    err.print(f"[dim]AI-generated; kept as {kept}[/]", soft_wrap=True)
+    for paths in files.values():
+        err.print(f"[dim]{escape(str(paths[0]))}[/]", soft_wrap=True)

@@ -80,15 +80,31 @@ def trace(pixels: Pixels, colours: int = MOST_COLOURS) -> Drawing:
     """
     whole = rgba(pixels)
     height, width = whole.shape[:2]
-    side = max(height, width)
-    scale = min(-(-_TRACED // side), _LARGEST / side) if side < _LARGEST else _LARGEST / side
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = page(width, height)
     palette = palette_of(whole, colours)
     flat = assigned(whole, palette, size)
     sink = io.BytesIO()
     Image.fromarray(flat).save(sink, "PNG", compress_level=1)
     traced = _vtracer().convert_raw_image_to_svg(sink.getvalue(), img_format="png", **_TRACER)
     return _clean(traced, size)
+
+
+def page(width: int, height: int, size: int | None = None) -> tuple[int, int]:
+    """Width and height, in px, of the page on which a picture of these sides is drawn.
+
+    Args:
+        width: of the picture.
+        height: of the picture.
+        size: of the page's longer side; None: as it is traced.
+    """
+    side = max(height, width)
+    if size is not None:
+        scale = size / side
+    elif side < _LARGEST:
+        scale = min(-(-_TRACED // side), _LARGEST / side)
+    else:
+        scale = _LARGEST / side
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def enlarge(pixels: Pixels, size: int) -> tuple[Pixels, str]:
@@ -108,11 +124,10 @@ def enlarge(pixels: Pixels, size: int) -> tuple[Pixels, str]:
     """
     whole = rgba(pixels)
     height, width = whole.shape[:2]
-    scale = size / max(height, width)
-    target = max(1, round(width * scale)), max(1, round(height * scale))
+    target = page(width, height, size)
     if target == (width, height):
         return whole, "as it was"
-    if scale < 1:
+    if size < max(height, width):
         return resized(whole, target), "reduced"
     drawing = trace(whole)
     if drawing.paths <= FEW and likeness(whole, drawing) >= FLAT:
@@ -133,8 +148,7 @@ def sized(drawing: Drawing, size: int | None) -> Drawing:
     """A drawing whose page's longer side has `size` px where it is shown; None: as it is."""
     if size is None:
         return drawing
-    scale = size / max(drawing.width, drawing.height)
-    width, height = (max(1, round(side * scale)) for side in (drawing.width, drawing.height))
+    width, height = page(drawing.width, drawing.height, size)
     return replace(drawing, svg=_with_page(drawing.svg, width, height), width=width, height=height)
 
 
@@ -172,8 +186,7 @@ def render(svg: str, width: int, height: int) -> Pixels:
         MissingExtraError: the rasteriser is not installed.
     """
     module, fonts = _rasteriser()
-    sized = re.sub(r'width="\d+" height="\d+"', f'width="{width}" height="{height}"', svg, count=1)
-    data, across, down = module.svg_to_rgba(sized, fonts)
+    data, across, down = module.svg_to_rgba(_with_page(svg, width, height), fonts)
     drawn = np.frombuffer(data, np.uint8).reshape(down, across, 4)
     return straight(drawn.astype(np.float32))
 

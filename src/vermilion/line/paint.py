@@ -149,6 +149,8 @@ def _check(order: Order) -> None:
         raise InputError("amount: it belongs to vary and blend; use strength here")
     if order.amount is not None and not 0 <= order.amount <= 1:
         raise InputError(f"amount: must be 0 to 1 (found {order.amount})")
+    if order.vary and order.amount == 0:
+        raise InputError("amount: 0 changes nothing; say more, up to 1")
     if order.best is not None and not 1 <= order.best <= order.n:
         raise InputError(f"best: must be 1 to {order.n}, as many as are made (found {order.best})")
 

@@ -139,7 +139,8 @@ def possible(
         NotFoundError: the model of a step that may not be missing is not here.
         InputError: it does not know the language.
     """
-    kept, left_out, gone = [], list[str](), set[str]()
+    kept, gone = [], set[str]()
+    reasons: dict[str, list[str]] = {}
     for planned in steps:
         step = planned.step
         if gone & set(step.needs):
@@ -150,16 +151,16 @@ def possible(
         except InputError as error:  # NotFoundError is one too
             if not step.optional:
                 raise
-            left_out.append(without(step, error))
+            reasons.setdefault(str(error), []).append(step.name)
             gone.add(step.name)
         else:
             kept.append(planned)
-    return kept, left_out
+    return kept, [without(names, reason) for reason, names in reasons.items()]
 
 
-def without(step: Step, error: Exception) -> str:
-    """A sentence on a step that is left out."""
-    return f"{step.name} was left out: {error}"
+def without(names: Sequence[str], reason: str) -> str:
+    """A sentence on steps that are left out."""
+    return f"{' and '.join(names)} {'was' if len(names) == 1 else 'were'} left out: {reason}"
 
 
 def _asking_for(language: str, settings: dict[str, Any]) -> dict[str, Any]:

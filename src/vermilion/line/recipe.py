@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -97,6 +98,35 @@ def answering(request: str, model: str | None = None) -> tuple[Recipe, Brief, in
                 f" ask as in {recipe.example!r} ({recipe.description})"
             )
     return None
+
+
+def order(
+    request: str, n: int, model: str | None, settings: Mapping[str, Any]
+) -> tuple[Recipe, Brief] | None:
+    """The recipe and the brief that a request for texts becomes, if a recipe answers it.
+
+    With a setting of one's own the model is asked as it is; but a model of a recipe's own is asked
+    in that recipe's layout, whatever else is set.
+
+    Args:
+        request: what a person wrote.
+        n: how many they asked for; the request itself may ask for more.
+        model: the model that they named, if they named one.
+        settings: fields of `TextSettings` that they set.
+
+    Raises:
+        InputError: see `answering`.
+    """
+    answer = answering(request, model)
+    if answer is None:
+        return None
+    recipe, brief, amount = answer
+    first, *others = recipe.steps
+    if settings and not first.model:
+        return None
+    first = replace(first, settings={**first.settings, **settings})
+    brief = replace(brief, counts={first.name: max(n, amount)})
+    return replace(recipe, steps=(first, *others)), brief
 
 
 def from_text(text: str, name: str) -> Recipe:

@@ -139,19 +139,7 @@ class Line:
         work = SetWork(self, wanted, followed.name, found, folder, options, watcher)
         for planned in steps:
             left_out += work.make(planned)
-        finished = FinishedSet(
-            id=work.id,
-            brief=wanted,
-            recipe=followed.name,
-            folder=None if folder is None else folder.path,
-            items=tuple(work.items),
-            seconds=time.perf_counter() - started,
-            left_out=tuple(left_out),
-        )
-        if folder is not None:
-            finished = work.show(finished)
-            folder.finish(finished.to_json())
-        return finished
+        return work.finish(left_out, time.perf_counter() - started)
 
     def write(
         self,
@@ -186,17 +174,11 @@ class Line:
             NotFoundError: the model does not exist or is not pulled.
         """
         check_order(prompt, n)
-        answer = recipes.answering(prompt, model)
-        # A model of a recipe's own is asked in that recipe's layout, whatever else is set.
-        if answer is not None and (not settings or answer[0].steps[0].model):
-            followed, brief, amount = answer
-            first = followed.steps[0]
-            first = replace(first, settings={**first.settings, **settings})
-            followed = replace(followed, steps=(first, *followed.steps[1:]))
-            options = replace(brief, counts={first.name: max(n, amount)})
-            finished = self.make(
-                options, recipe=followed, seed=seed, models={"text": model} if model else None
-            )
+        answer = recipes.order(prompt, n, model, settings)
+        if answer is not None:
+            followed, brief = answer
+            models = {"text": model} if model else None
+            finished = self.make(brief, recipe=followed, seed=seed, models=models)
             return [item.asset for item in finished.items]
         return make_one_kind(
             self.library,

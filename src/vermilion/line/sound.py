@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from vermilion.errors import InputError, MissingExtraError, ModelError
 from vermilion.seal import formats
 from vermilion.seal.media import sounds
-
-try:
-    import pyloudnorm
-    from scipy import ndimage, signal
-except ImportError:
-    raise MissingExtraError("sound", "speech") from None
 
 Waveform = NDArray[np.float32]
 
@@ -32,7 +31,8 @@ def loudness(wave: Waveform, sample_rate: int) -> float:
         return -np.inf
     if len(wave) < least:
         wave = np.tile(wave, -(-least // len(wave)))
-    return float(pyloudnorm.Meter(sample_rate).integrated_loudness(wave.astype(np.float64)))
+    meter = _pyloudnorm().Meter(sample_rate)
+    return float(meter.integrated_loudness(wave.astype(np.float64)))
 
 
 def normalise(wave: Waveform, sample_rate: int, target: float) -> Waveform:
@@ -59,7 +59,7 @@ def limit(wave: Waveform, sample_rate: int) -> Waveform:
     window = int(0.005 * sample_rate) | 1
     needed = np.minimum(1.0, CEILING / np.maximum(np.abs(wave), 1e-9))  # (samples,)
     held = ndimage.minimum_filter1d(needed, 2 * window + 1, mode="nearest")
-    shape = signal.windows.hann(window)
+    shape = import_module("scipy.signal.windows").hann(window)
     smooth = np.convolve(np.pad(held, window // 2, mode="edge"), shape / shape.sum(), mode="valid")
     # The smooth gain is an average of gains that are each low enough for the peak.
     return np.clip(wave * smooth, -CEILING, CEILING).astype(np.float32)
@@ -105,3 +105,16 @@ def convert(content: bytes, suffix: str) -> tuple[bytes, str]:
 
 def _known() -> str:
     return ", ".join(f".{suffix}" for suffix in FORMATS)
+
+
+@cache
+def _pyloudnorm() -> ModuleType:
+    """Imported when a waveform is measured: it takes longer to load than a picture to paint.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return import_module("pyloudnorm")
+    except ImportError:
+        raise MissingExtraError("sound", "speech") from None

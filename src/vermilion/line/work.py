@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,7 +69,7 @@ class SetWork:
         self.items: list[Item] = []
         self._parts, self._brief, self._found = parts, brief, found
         self._folder, self._options, self._watcher = folder, options, watcher
-        self._origin = {"recipe": recipe, "brief": asdict(brief)}
+        self._recipe, self._origin = recipe, {"recipe": recipe, "brief": asdict(brief)}
         self._results: dict[str, Result] = {}
 
     def make(self, planned: PlannedStep) -> list[str]:
@@ -89,19 +89,42 @@ class SetWork:
             if not planned.step.optional:
                 raise
             self._watcher.done(planned.step.name)
-            return [without(planned.step, error)]
+            return [without([planned.step.name], str(error))]
         return []
 
-    def show(self, finished: FinishedSet) -> FinishedSet:
-        """Write the page that shows the set into its folder, sealed; it is kept as an asset.
+    def finish(self, left_out: Sequence[str], seconds: float) -> FinishedSet:
+        """The finished set, with the page that shows it and the list of its files in its folder.
+
+        Args:
+            left_out: steps that nothing could make, a sentence each.
+            seconds: that the work took.
 
         Raises:
-            SealError: it did not read back.
-            StorageError: it cannot be written.
+            SealError: the page did not read back.
+            StorageError: the folder cannot be written.
         """
-        if self._folder is None or not finished.items:
+        finished = FinishedSet(
+            id=self.id,
+            brief=self._brief,
+            recipe=self._recipe,
+            folder=None if self._folder is None else self._folder.path,
+            items=tuple(self.items),
+            seconds=seconds,
+            left_out=tuple(left_out),
+        )
+        if self._folder is None:
             return finished
-        asset = self._parts.library.keep(
+        if finished.items:
+            sealed = seal(
+                self._parts.library, self._parts.sealer, self._page(finished), self._options
+            )
+            finished = replace(finished, page=self._folder.write(page.NAME, sealed))
+        self._folder.finish(finished.to_json())
+        return finished
+
+    def _page(self, finished: FinishedSet) -> Asset:
+        """The page that shows the set, kept in the library."""
+        return self._parts.library.keep(
             page.page(finished),
             kind=page.KIND,
             media_type="text/html",
@@ -112,8 +135,6 @@ class SetWork:
             set_id=self.id,
             step=page.KIND,
         )
-        sealed = seal(self._parts.library, self._parts.sealer, asset, self._options)
-        return replace(finished, page=self._folder.write(page.NAME, sealed))
 
     def _make(self, planned: PlannedStep) -> None:
         step, watcher = planned.step, self._watcher

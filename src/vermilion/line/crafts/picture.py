@@ -86,7 +86,11 @@ class PictureCraft:
         pixels, how = painted, "as it was"
         if settings.size is not None and not settings.svg:
             pixels, how = drawing.enlarge(painted, settings.size)
-        notes = {**sample.notes, "painted": _sides(painted), "finished": _sides(pixels)}
+        sides = _sides(pixels)
+        if settings.svg:
+            traced = drawing.page(*sides)
+            sides = list(drawing.page(*traced, settings.size or max(traced)))
+        notes = {**sample.notes, "painted": _sides(painted), "finished": sides}
         if how != "as it was":
             notes["enlarged"] = how
         return replace(sample, content=pixels, notes=notes)
