@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import painter
 from tests.tiny import tiny_lm_folder
 from vermilion.line.run import Line
 from vermilion.settings import get_settings
@@ -31,5 +32,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def line(home: Path) -> Iterator[Line]:
     """A line with an empty library."""
+    with Line() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def painter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that paints, and what reads its prompts; see `tests.painter`."""
+    return painter.write(tmp_path_factory.mktemp("painter"))
+
+
+@pytest.fixture
+def easel(home: Path, painter_folder: Path) -> Iterator[Line]:
+    """A line with an empty library and a model that paints, "stickers"."""
+    painter.install(home, painter_folder)
     with Line() as opened:
         yield opened

@@ -1,111 +1,84 @@
-"""An engine of a plug-in package that paints by arithmetic: what the line does with any painter.
-
-It is registered as other packages register theirs, by an entry point, in a folder that a test puts
-on the path.
-"""
+"""A tiny model of stickers with random weights: a pixel UNet that reads a tiny BERT's vectors."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
+from tests.tiny import tiny_encoder_folder
+from vermilion.models.diffusion.config import UNetConfig
+from vermilion.models.diffusion.io import save_pipeline
+from vermilion.models.diffusion.manifest import Manifest
+from vermilion.models.diffusion.net import UNet
+from vermilion.models.diffusion.pixels import PixelCodec
+from vermilion.models.diffusion.scheduler_config import SchedulerConfig
 from vermilion.runtime.cards import Card
-from vermilion.settings import Settings
-from vermilion.types import PictureSettings, Prompt, Sample
+from vermilion.runtime.store import Store
 
 SIDE = 64
+STEPS = 4
+ENCODER = "toy-encoder"
+_NET = {
+    "_class_name": "UNet2DConditionModel",
+    "block_out_channels": [8, 16],
+    "norm_num_groups": 4,
+    "layers_per_block": 1,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "attention_head_dim": 2,
+    "cross_attention_dim": 32,
+    "class_embed_type": "simple_projection",
+    "projection_class_embeddings_input_dim": 32,
+}
 
 
-class Painter:
-    """A disc on clear ground, whose place and colour the prompt and the seed decide."""
-
-    device = "cpu"
-    parameters = 1000
-
-    def __init__(self) -> None:
-        self.versions: Mapping[str, str] = {"painter": "1"}
-
-    @classmethod
-    def memory(cls, card: Card, path: Path) -> int:
-        return 1000
-
-    @classmethod
-    def open(cls, card: Card, path: Path, settings: Settings) -> Self:
-        return cls()
-
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        on_piece: Any = None,
-        *,
-        pictures: Mapping[str, NDArray[np.uint8]] | None = None,
-        on_step: Any = None,
-    ) -> Iterator[tuple[int, Sample]]:
-        for number, prompt in enumerate(prompts):
-            settings = PictureSettings(**prompt.settings)
-            steps = settings.num_inference_steps or 4
-            for step in range(steps):
-                if on_step is not None:
-                    on_step(number, step + 1, steps)
-            pixels = disc(f"{prompt.text}/{prompt.negative_text}/{prompt.seed}", settings)
-            given = {} if pictures is None else pictures
-            for ref in filter(None, (settings.image, settings.blend)):
-                mean = given[ref].reshape(-1, 4).mean(0)
-                pixels[..., :3] = (pixels[..., :3] * settings.strength + mean[:3] * 0.5).clip(
-                    0, 255
-                )
-            if settings.mask:
-                assert given[settings.mask].shape[2] == 4
-            yield number, Sample(prompt=prompt, content=pixels, notes={"steps": steps})
-
-
-def disc(words: str, settings: PictureSettings) -> NDArray[np.uint8]:
-    rng = np.random.default_rng(int(hashlib.sha256(words.encode()).hexdigest()[:12], 16))
-    width, height = settings.width or SIDE, settings.height or SIDE
-    rows, columns = np.mgrid[:height, :width]
-    middle = rng.uniform(0.35, 0.65, 2) * (height, width)
-    radius = 0.28 * min(width, height)
-    away = np.hypot(rows - middle[0], columns - middle[1])
-    cover = (radius + 0.5 - away).clip(0, 1)
-    ring = (radius * 0.7 + 0.5 - away).clip(0, 1)[..., None]
-    outer, inner = rng.integers(0, 255, (2, 3))
-    colour = outer * (1 - ring) + inner * ring
-    return np.concatenate([colour, cover[..., None] * 255], -1).round().astype(np.uint8)
-
-
-def install(folder: Path) -> Path:
-    """Write the plug-in's metadata into a folder, which belongs on the path then."""
-    place = folder / "painter-1.0.dist-info"
-    place.mkdir(parents=True)
-    (place / "METADATA").write_text("Metadata-Version: 2.1\nName: painter\nVersion: 1.0\n")
-    (place / "entry_points.txt").write_text(
-        "[vermilion.engines]\npainter = tests.painter:Painter\n"
+def write(folder: Path) -> Path:
+    """Write the model into `folder`/painter and what reads its prompts into `folder`/encoder."""
+    manifest = Manifest(
+        patch=4,
+        channels=4,
+        text_encoder=ENCODER,
+        max_tokens=8,
+        pooled=True,
+        num_inference_steps=STEPS,
+        guidance_scale=3.0,
     )
+    codec = PixelCodec(manifest.patch, manifest.channels)
+    sides = {
+        "sample_size": SIDE // manifest.patch,
+        "in_channels": codec.latent_channels,
+        "out_channels": codec.latent_channels,
+    }
+    net = UNet(UNetConfig.from_diffusers({**_NET, **sides}))
+    draw = torch.Generator().manual_seed(0)
+    for weight in net.parameters():
+        weight.data.normal_(0, 0.2, generator=draw)
+    # Along the path of rectified flow, as the models that are trained here.
+    scheduler = SchedulerConfig.rectified_flow()
+    save_pipeline(folder / "painter", net=net, codec=codec, scheduler=scheduler, manifest=manifest)
+    tiny_encoder_folder(folder / "encoder")
     return folder
 
 
-def model(home: Path, name: str = "stickers", **facts: Any) -> None:
-    """Put a model of the plug-in's family into a home folder."""
-    folder = home / "models" / name
-    folder.mkdir(parents=True)
-    content = b"{}"
-    (folder / "config.json").write_bytes(content)
-    card = {
-        "name": name,
-        "kind": "picture",
-        "family": "painter",
-        "source": "trained here",
-        "licence": "Apache-2.0",
-        "languages": ["en"],
-        "files": {
-            "config.json": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-        },
-        **facts,
-    }
-    (folder / "card.json").write_text(json.dumps(card))
+def install(home: Path, folder: Path, name: str = "stickers", **facts: Any) -> None:
+    """Put what `write` wrote into the store of a home folder.
+
+    Args:
+        home: the home folder.
+        folder: that of `write`.
+        name: of the model.
+        facts: fields of its card that are to differ.
+    """
+    store = Store(home / "models")
+    if not (home / "models" / ENCODER).exists():
+        store.publish(folder / "encoder", _card(ENCODER, "embedding", "encoder"))
+    store.publish(folder / "painter", _card(name, "picture", "diffusion", **facts))
+
+
+def _card(name: str, kind: str, family: str, **facts: Any) -> Card:
+    usual: Mapping[str, Any] = {"licence": "Apache-2.0", "languages": ("en",)}
+    return Card(name=name, kind=kind, family=family, source="trained here", **{**usual, **facts})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -11,8 +10,6 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from tests import painter
-from vermilion import hooks
 from vermilion.errors import InputError
 from vermilion.line import recipe as recipes
 from vermilion.line.run import Line
@@ -43,19 +40,6 @@ template = "About {{ picture.text }}."
 [steps.settings]
 pattern = "[a-z ]{5,20}[.]"
 """
-
-
-@pytest.fixture
-def easel(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
-    """A line with a model that paints."""
-    monkeypatch.setattr(sys, "path", [*sys.path, str(painter.install(tmp_path / "plug-in"))])
-    hooks.names.cache_clear()
-    hooks.resolve.cache_clear()
-    painter.model(home)
-    with Line() as line:
-        yield line
-    hooks.names.cache_clear()
-    hooks.resolve.cache_clear()
 
 
 class Page(HTMLParser):
@@ -147,6 +131,17 @@ def test_a_set_is_made_without_a_painter_and_says_so(
     assert sentence.startswith("picture was left out: there is no model 'nobody'")
     assert finished.page is not None
     assert sentence in Page(finished.page).words
+
+
+def test_what_several_steps_lack_is_said_once(line: Line, tiny_model: str) -> None:
+    cover = '[[steps]]\nname = "cover"\nkind = "picture"\noptional = true\ntemplate = "x"\n'
+    finished = line.make(
+        "a fox",
+        recipe=recipes.from_text(SHEET + cover, "sheet"),
+        models={"text": tiny_model, "picture": "nobody"},
+    )
+    (sentence,) = finished.left_out
+    assert sentence.startswith("picture and cover were left out: there is no model 'nobody'")
 
 
 def test_a_step_that_may_not_be_missing_stops_the_set(line: Line, tiny_model: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,25 +12,12 @@ import pytest
 from PIL import Image
 
 from tests import painter
-from vermilion import hooks
 from vermilion.errors import InputError, NotFoundError, RefusedError
 from vermilion.line.run import Line
 from vermilion.line.verify import verify_file
+from vermilion.models.diffusion import samplers
 from vermilion.settings import get_settings
-from vermilion.types import Asset
-
-
-@pytest.fixture
-def easel(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
-    """A line with a model that paints."""
-    monkeypatch.setattr(sys, "path", [*sys.path, str(painter.install(tmp_path / "plug-in"))])
-    hooks.names.cache_clear()
-    hooks.resolve.cache_clear()
-    painter.model(home)
-    with Line() as line:
-        yield line
-    hooks.names.cache_clear()
-    hooks.resolve.cache_clear()
+from vermilion.types import SAMPLERS, Asset
 
 
 def pixels(line: Line, asset: Asset) -> np.ndarray:
@@ -51,7 +37,7 @@ def test_pictures_are_kept_with_all_that_makes_them_again(easel: Line) -> None:
     )
     assert [asset.index for asset in made] == [0, 1, 2]
     assert len({asset.sha256 for asset in made}) == 3
-    assert steps[:5] == [(0, i + 1, 5) for i in range(5)]
+    assert sorted(steps) == [(number, i + 1, 5) for number in range(3) for i in range(5)]
     first = made[0]
     assert (first.kind, first.media_type, first.text) == ("picture", "image/png", "a red fox")
     assert first.recipe["prompt"]["seed"] == 0
@@ -69,7 +55,7 @@ def test_a_drawing_is_the_child_of_its_picture_and_both_are_made_again(easel: Li
     assert (picture.media_type, drawing.media_type) == ("image/png", "image/svg+xml")
     assert drawing.parents == (picture.id,)
     assert pixels(easel, picture).shape == (512, 512, 4)
-    assert picture.notes["enlarged"] == "drawn"
+    assert picture.notes["enlarged"] == "filtered"  # random weights paint nothing flat
     assert picture.notes["painted"] == [64, 64]
     root = ElementTree.fromstring(easel.library.read(drawing))
     assert (root.get("width"), root.get("height")) == ("512", "512")
@@ -104,9 +90,9 @@ def test_a_picture_is_varied_and_two_are_blended(easel: Line) -> None:
     assert blend.parents == (fox.id, owl.id)
     assert blend.recipe["prompt"]["text"] == "a fox and a owl"
     assert blend.recipe["prompt"]["settings"]["strength"] == 0.25
-    (deeper,) = easel.paint(vary=varied.id, amount=0.0, seed=3)
+    (deeper,) = easel.paint(vary=varied.id, amount=0.5, seed=3)
     assert deeper.recipe["prompt"]["settings"]["image"] == varied.id
-    assert deeper.recipe["prompt"]["settings"]["strength"] == 0
+    assert deeper.recipe["prompt"]["settings"]["strength"] == 0.5
 
 
 def test_out_writes_sealed_files(easel: Line, tmp_path: Path) -> None:
@@ -132,9 +118,9 @@ def test_a_choice_that_nothing_can_make_is_not_made_and_said(easel: Line) -> Non
 
 
 def test_what_the_card_says_of_its_pictures_holds_where_nobody_says_more(
-    easel: Line, home: Path
+    easel: Line, home: Path, painter_folder: Path
 ) -> None:
-    painter.model(home, "large", options={"size": 256, "style": "flat"})
+    painter.install(home, painter_folder, "large", options={"size": 256, "style": "flat"})
     (picture,) = easel.paint("a fox", model="large")
     assert pixels(easel, picture).shape == (256, 256, 4)
     assert picture.recipe["prompt"]["settings"]["style"] == "flat"
@@ -161,6 +147,7 @@ def test_what_the_card_says_of_its_pictures_holds_where_nobody_says_more(
         ({"stepz": 3}, "stepz is not a field"),
         ({"n": 0}, "n: must be 1 to 200"),
         ({"best": 2}, "best: must be 1 to 1"),
+        ({"vary": "a", "amount": 0.0}, "amount: 0 changes nothing; say more, up to 1"),
         ({"amount": 0.5}, "amount: it belongs to vary and blend"),
         ({"vary": "a", "blend": ("a", "b")}, "vary and blend exclude one another"),
         ({"mask": "hole.png"}, "mask: it needs the picture"),
@@ -178,6 +165,10 @@ def test_mistakes_are_one_sentence_and_nothing_is_made(
         easel.paint(**{"prompt": "a fox", **order})
     assert "\n" not in str(caught.value)
     assert easel.library.list() == []
+
+
+def test_samplers_are_those_that_there_are() -> None:
+    assert set(SAMPLERS) == set(samplers.SAMPLERS)
 
 
 def test_only_pictures_are_painted_from(easel: Line, tiny_model: str, tmp_path: Path) -> None:
