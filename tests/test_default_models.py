@@ -32,6 +32,11 @@ LEFT_OUT = {
     "给一家雨天书店": "needs a model of 1 GB",
     "vermilion train lm": "takes hours; tests/train trains small models by the same command",
     'vermilion write "It is a truth" --model austen': "needs the model that was trained",
+    "vermilion train diffusion": "takes hours; tests/train trains small models by the same command",
+    "vermilion train clip": "likewise",
+    "export VERMILION_PICTURE_MODEL": "names a model of 2 GB",
+    "vermilion paint": "needs such a model; tests/cli/test_paint.py paints with a tiny one",
+    "vermilion look": "needs a model of 600 MB",
 }
 
 
