@@ -8,12 +8,12 @@ Shape letters: S samples, C channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from math import gcd
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
 
 from vermilion.errors import InputError
 
@@ -148,5 +148,7 @@ def _resampled(spoken: Wave, rate: int, sample_rate: int) -> Wave:
         raise InputError("mark: the spoken mark is empty or has samples that are no numbers")
     if rate != sample_rate:
         common = gcd(rate, sample_rate)
+        # Imported here: it takes longer to load than a picture to paint, and seldom is needed.
+        signal = import_module("scipy.signal")
         mono = signal.resample_poly(mono, sample_rate // common, rate // common)
     return np.asarray(mono, np.float32)
