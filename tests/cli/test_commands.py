@@ -59,6 +59,13 @@ def test_importing_the_package_loads_no_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_the_line_loads_nothing_that_a_picture_does_not_need() -> None:
+    heavy = ("torch", "scipy.signal", "scipy.stats", "pyloudnorm", "vtracer")
+    code = f"import sys, vermilion.line.run; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_command_has_help(home: Path) -> None:
     for words in (
         ["make"], ["write"], ["speak"], ["paint"], ["doctor"], ["library"], ["models"],

@@ -38,8 +38,8 @@ def test_pictures_and_drawings_are_kept_written_and_made_again(
         assert Path(asset["files"][0]).parent == out
     with Image.open(made[0]["files"][0]) as image:
         assert image.size == (128, 128)
-    verified = run("verify", str(out), home=studio)
-    assert verified.stdout.count("made by AI") >= 4 or "4" in verified.stdout
+    verified = run("verify", str(out), "--quiet", home=studio).stdout.splitlines()
+    assert [line.split()[0] for line in verified] == ["0"] * 4
     for asset in made[2:]:
         again = run("library", "remake", asset["id"], "--json", home=studio)
         assert json.loads(again.stdout)["same"] is True
@@ -76,15 +76,10 @@ def test_pictures_from_pictures(studio: Path, tmp_path: Path) -> None:
         ((), "prompt: it is empty"),
         (("a fox", "--model", "nobody"), "there is no model 'nobody'"),
         (("a fox", "--size", "9000"), "size must be 16 to 4096 (found 9000)"),
-        (("a fox", "--width", "60"), "width must be a multiple of 8 (found 60)"),
-        (("a fox", "--sampler", "plms"), "'plms' is not known; there is: ddpm"),
         (("a fox", "--lora", "ink:strong"), "lora: 'strong' is no number; write NAME:WEIGHT"),
         (("a fox", "--lora", "ink:0.8"), "there is no model 'ink'"),
         (("a fox", "--clip-skip", "1"), "clip_skip"),
-        (("a fox", "--from", "no/such.png"), "from: there is no file no/such.png"),
-        (("a fox", "--mask", "hole.png"), "mask: it needs the picture"),
         (("--vary", "zzzzzzzz"), "zzzzzzzz"),
-        (("a fox", "--best", "2"), "best: must be 1 to 1"),
         (("a fox", "-n", "2", "--out", "fox.png"), "one file for 2 pictures; name a folder"),
         (("a fox", "--out", "fox.bmp"), "should end in one of .png"),
         (("a fox", "--no-mark"), "reason"),

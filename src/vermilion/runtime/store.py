@@ -373,5 +373,6 @@ class Store:
                 f"model {name!r} is not here yet: vermilion models pull {name} ({size})"
             )
         known = sorted(self._pulled() | set(catalog()))
-        near = ", ".join(get_close_matches(name, known, cutoff=0.5) or known)
-        return NotFoundError(f"there is no model {name!r}; there is: {near}")
+        near = ", ".join(get_close_matches(name, known, cutoff=0.5))
+        there = f"there is: {near}" if near else "vermilion models list names those that there are"
+        return NotFoundError(f"there is no model {name!r}; {there}")
