@@ -259,3 +259,18 @@ def test_lists_are_merged_by_rank(line: Line) -> None:
     assert [hit.asset.id for hit in found] == [b.id, a.id, c.id]
     assert found[0].score == pytest.approx(1 / 62 + 1 / 61)
     assert found[0].reason == "words; sight"
+
+
+def test_paint_keeps_those_that_fit_best(easel: Line, clip: Path) -> None:
+    easel.store.pull(str(clip), name="search")
+    every = easel.paint("a red fox", n=4, seed=1)
+    best = easel.paint("a red fox", n=4, seed=1, best=2)
+    assert [asset.notes["ranked_by"] for asset in best] == ["search", "search"]
+    assert best[0].notes["fit"] >= best[1].notes["fit"]
+    assert best[0].notes["of"] == 4
+    assert "ranking" not in best[0].notes
+    engine: Any = easel.load("search")
+    pictures = [read_picture(asset.path, 1 << 20) for asset in every]
+    scores = engine.embed_pictures(pictures) @ engine.embed(["a red fox"])[0]
+    assert [asset.index for asset in best] == np.argsort(-scores)[:2].tolist()
+    assert best[0].sha256 == every[best[0].index].sha256
