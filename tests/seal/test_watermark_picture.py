@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from vermilion.errors import InputError
 from vermilion.seal.watermark import payload as code
-from vermilion.seal.watermark import picture
+from vermilion.seal.watermark import picture, tile
 from vermilion.seal.watermark.key import Key, derive, shuffled, signs
 
 skimage = pytest.importorskip("skimage", reason="its photographs are the material")
@@ -283,3 +284,9 @@ def test_processes_at_once_make_one_key(tmp_path) -> None:
     keys = {process.communicate(timeout=120)[0] for process in started}
     assert len(keys) == 1
     assert len(keys.pop().strip()) == 64
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (9, 2), (37, 90), (64, 64)])
+def test_an_opening_is_scipys(shape: tuple[int, int]) -> None:
+    plane = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    assert np.array_equal(tile.opened(plane), ndimage.grey_opening(plane, (9, 9)))

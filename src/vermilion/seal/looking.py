@@ -14,9 +14,9 @@ from vermilion.errors import MissingExtraError
 from vermilion.seal import fingerprints
 from vermilion.seal.findings import Finding
 from vermilion.seal.formats import Format
-from vermilion.seal.marks import text
+from vermilion.seal.marks import drawing, text
 from vermilion.seal.marks.expected import Expected, InDrawing, InFilm, InPicture, InSound
-from vermilion.seal.media import pictures
+from vermilion.seal.media import drawings, pictures
 from vermilion.seal.originality import Prints
 from vermilion.seal.watermark import picture as picture_watermark
 
@@ -94,13 +94,15 @@ def look(
         return _sound(content, form, key, thorough, expected)
     if form.medium in ("text", "document"):
         return _words(content, form, hidden, thorough)
-    mark = None
+    mark, prints = None, Prints()
     if isinstance(expected, InDrawing):
         mark = expected.look(content)
     elif isinstance(expected, InFilm):
         films = import_module("vermilion.seal.media.films")
         mark = expected.look(films.opening(content))
-    return Seen(None, f"a .{form.suffix} holds none", Prints(), mark)
+    if thorough and form.medium == "drawing":
+        prints = prints_of(content, form)
+    return Seen(None, f"a .{form.suffix} holds none", prints, mark)
 
 
 def prints_of(content: bytes, form: Format) -> Prints:
@@ -112,6 +114,9 @@ def prints_of(content: bytes, form: Format) -> Prints:
     """
     if form.medium == "picture":
         return Prints(picture=fingerprints.phash(pictures.decode(content, form).frames[0]))
+    if form.medium == "drawing":
+        pixels = drawings.rendered(drawing.without(content))
+        return Prints(picture=None if pixels is None else fingerprints.phash(pixels))
     if form.medium == "sound":
         sound = import_module("vermilion.seal.media.sounds").decode(content, form)
         return Prints(sound=soundprint(sound.wave, sound.sample_rate))

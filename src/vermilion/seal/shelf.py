@@ -21,7 +21,7 @@ from typing import Any
 from vermilion.errors import StorageError
 from vermilion.seal.originality import Index, Near, Prints
 
-_VERSION = 1  # of the table; another one is made anew
+_VERSION = 2  # of the table and of what has fingerprints; another one is made anew
 _TABLE = """
     DROP TABLE IF EXISTS kept;
     DROP TABLE IF EXISTS facts;

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vermilion.errors import InputError
 from vermilion.seal import fingerprints
 from vermilion.seal.formats import Format, Medium
-from vermilion.seal.looking import soundprint
+from vermilion.seal.looking import prints_of, soundprint
 from vermilion.seal.marks import drawing, picture, text, wording
 from vermilion.seal.marks.expected import Expected, InDrawing, InFilm, InPicture, InSound
 from vermilion.seal.media import pictures
@@ -107,11 +107,12 @@ def _picture(work: Work) -> Stamped:
 
 
 def _drawing(work: Work) -> Stamped:
+    prints = prints_of(work.content, work.form)
     if not work.options.mark:
-        return Stamped(work.content)
+        return Stamped(work.content, prints=prints, bare=prints)
     content, mark = drawing.draw(work.content, work.words, place=work.options.place)
     expected = InDrawing(mark.words, drawing.mark_of(content))
-    return Stamped(content, {"mark": asdict(mark)}, expected=expected)
+    return Stamped(content, {"mark": asdict(mark)}, prints, prints, expected)
 
 
 def _sound(work: Work) -> Stamped:

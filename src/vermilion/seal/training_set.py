@@ -78,4 +78,4 @@ def _form(path: Path) -> Format | None:
         form = format_of(suffix)
     except InputError:
         return None
-    return form if form.medium in ("picture", "sound", "text", "document") else None
+    return form if form.medium in ("picture", "drawing", "sound", "text", "document") else None

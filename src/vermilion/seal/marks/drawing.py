@@ -148,6 +148,19 @@ def _safe_root(text: bytes) -> Mapping[str, str]:
     return dict(root.attrib)
 
 
+def without(svg: bytes) -> bytes:
+    """The drawing without its mark.
+
+    Raises:
+        InputError: as `draw`.
+    """
+    order = b"\xef\xbb\xbf" if svg.startswith(b"\xef\xbb\xbf") else b""
+    text = svg.removeprefix(order)
+    _safe_root(text)
+    own = _Scan(text).own
+    return svg if own is None else order + text[: own[0]] + text[own[1] :]
+
+
 class _Scan:
     """Where the root ends, and where a mark of ours stands, as offsets in bytes.
 

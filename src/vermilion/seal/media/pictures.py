@@ -36,6 +36,7 @@ _PLUGINS = {
     "tiff": "TIFF",
     "avif": "AVIF",
 }
+_ORIENTATION = 0x0112  # the tag of EXIF
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 Tables = tuple[dict[int, list[int]], int]
 # What Pillow raises on damaged files, its warnings included where they are errors.
@@ -170,7 +171,8 @@ def _decode(image: Any, content: bytes, form: Format) -> Picture:
 
 def _rgba(image: Any, icc: bytes | None) -> Pixels:
     """One frame: (H, W, 4)."""
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # else it would be copied
+        image = ImageOps.exif_transpose(image)
     if image.mode in _SIXTEEN_BIT:
         return _from_sixteen_bits(image)
     if image.mode in ("I", "F"):

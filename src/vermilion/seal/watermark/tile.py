@@ -96,12 +96,28 @@ def analyse(light: Plane) -> tuple[Plane, Plane, Plane]:
     rough = ndimage.uniform_filter(light * light, 5) - near * near
     rough = np.sqrt(np.maximum(rough, 0))
     # Opening takes away what is narrow: beside an edge between flat areas little can be hidden.
-    busy = ndimage.uniform_filter(ndimage.grey_opening(rough, (9, 9)), 7)
+    busy = ndimage.uniform_filter(opened(rough), 7)
     edge = np.minimum(_EDGE * rough, np.float32(_EDGE_LOUDEST))
     mask = np.minimum(_CALM + _BUSY * busy + edge, np.float32(_LOUDEST))
     variance = np.maximum(ndimage.uniform_filter(power, 7), 0)
     gain = mask / (mask * mask + variance)
     return detail * gain, mask, mask * gain
+
+
+def opened(plane: Plane) -> Plane:
+    """Grey opening with a square of 9 x 9, equal to `scipy.ndimage.grey_opening` and quicker.
+
+    A minimum over nine is one over two, of those over two, of those over two, and one more.
+    """
+    for least in (np.minimum, np.maximum):
+        for axis in (0, 1):
+            width = [(4, 4) if one == axis else (0, 0) for one in (0, 1)]
+            whole = np.pad(plane, width, mode="symmetric").swapaxes(0, axis)  # (n + 8, ...)
+            found = whole
+            for step in (1, 2, 4):
+                found = least(found[:-step], found[step:])
+            plane = least(found[:-1], whole[8:]).swapaxes(0, axis)
+    return plane
 
 
 @lru_cache(maxsize=2048)
