@@ -27,8 +27,8 @@ def available() -> bool:
 class QuantizedLinear(nn.Module):
     """x Wᵀ + b in bytes.
 
-    On one AVX2 core it is 1.7 to 1.9 times as fast as `torch.nn.Linear` with 800 rows, and 2 parts in a
-    hundred of a result's size off.
+    On one AVX2 core it is 1.7 to 1.9 times as fast as `torch.nn.Linear` with 800 rows, and 2 parts
+    in a hundred of a result's size off.
 
     Args:
         linear: the layer whose place it takes.
