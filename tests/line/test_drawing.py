@@ -62,6 +62,19 @@ def test_what_is_clear_stays_clear() -> None:
     assert ring[256, 256 - 176, 1] == pytest.approx(170, abs=6)
 
 
+def test_a_little_that_is_clear_is_clear() -> None:
+    card = np.full((64, 64, 4), 255, np.uint8)
+    card[..., :3] = (40, 110, 200)
+    card[:6, :6] = card[50:, 58:] = 0
+    large = drawing.render(drawing.trace(card).svg, 512, 512)
+    assert large[10, 10].tolist() == [0, 0, 0, 0]
+    assert large[450, 500, 3] == 0
+    assert large[256, 256].tolist() == [40, 110, 200, 255]
+    assert large[2, 256, 3] == 255
+    away = np.abs(large[..., 3].astype(int) - resized(card, (512, 512))[..., 3])
+    assert away.mean() < 2
+
+
 def test_a_trace_is_clean_small_and_the_same_each_time() -> None:
     first, second = (drawing.trace(real(FACE, 64)) for _ in range(2))
     assert first == second

@@ -83,10 +83,14 @@ def trace(pixels: Pixels, colours: int = MOST_COLOURS) -> Drawing:
     size = page(width, height)
     palette = palette_of(whole, colours)
     flat = assigned(whole, palette, size)
+    # vtracer takes clear pixels for clear only where a line of the picture has many of them, and
+    # for black elsewhere. A clear line above sees to it.
+    above = int((flat[..., 3] == 0).any())
+    flat = np.pad(flat, ((above, 0), (0, 0), (0, 0)))
     sink = io.BytesIO()
     Image.fromarray(flat).save(sink, "PNG", compress_level=1)
     traced = _vtracer().convert_raw_image_to_svg(sink.getvalue(), img_format="png", **_TRACER)
-    return _clean(traced, size)
+    return _clean(traced, size, above)
 
 
 def page(width: int, height: int, size: int | None = None) -> tuple[int, int]:
@@ -191,13 +195,16 @@ def render(svg: str, width: int, height: int) -> Pixels:
     return straight(drawn.astype(np.float32))
 
 
-def _clean(traced: str, size: tuple[int, int]) -> Drawing:
-    """The document of vtracer without its own header."""
+def _clean(traced: str, size: tuple[int, int], above: int) -> Drawing:
+    """The document of vtracer without its own header and without the lines above the picture."""
     paths = _PATH.findall(traced)
-    lines = [
-        f'<path fill="{fill.lower()}" transform="translate({place})" d="{shape.strip()}"/>'
-        for shape, fill, place in paths
-    ]
+    lines = []
+    for shape, fill, place in paths:
+        across, down = map(float, place.split(","))
+        place = f"{across:g},{down - above:g}"
+        lines.append(
+            f'<path fill="{fill.lower()}" transform="translate({place})" d="{shape.strip()}"/>'
+        )
     width, height = size
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'

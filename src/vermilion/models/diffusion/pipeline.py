@@ -212,8 +212,10 @@ class Painter:
     def _shape(self, width: int, height: int) -> tuple[int, int, int]:
         for name, value in (("width", width), ("height", height)):
             if value < self.multiple or value % self.multiple:
+                near = max(value // self.multiple, 1) * self.multiple
                 raise InputError(
-                    f"{name}: must be a multiple of {self.multiple} for this model (found {value})"
+                    f"{name}: must be a multiple of {self.multiple} for this model (found {value});"
+                    f" {near} is one"
                 )
         factor = self.codec.factor
         return self.codec.latent_channels, height // factor, width // factor
