@@ -57,7 +57,7 @@ def test_a_folder_with_a_percent_sign(tmp_path):
         keep(library, "x")
 
 
-@pytest.mark.parametrize("revision", ["0002", "9999", "later"])
+@pytest.mark.parametrize("revision", ["0003", "9999", "later"])
 def test_a_library_of_a_newer_version_is_refused(directory, revision):
     Library.open(directory).close()
     database = sqlite3.connect(directory / "library.db", isolation_level=None)
