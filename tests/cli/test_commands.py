@@ -68,7 +68,7 @@ def test_the_line_loads_nothing_that_a_picture_does_not_need() -> None:
 
 def test_every_command_has_help(home: Path) -> None:
     for words in (
-        ["make"], ["write"], ["speak"], ["paint"], ["doctor"], ["library"], ["models"],
+        ["make"], ["write"], ["speak"], ["paint"], ["doctor"], ["library"], ["models"], ["pull"],
         *(["library", x] for x in ("list", "find", "show", "export", "remake", "rate", "rm")),
         *(["models", x] for x in ("list", "pull", "show", "rm")),
     ):  # fmt: skip

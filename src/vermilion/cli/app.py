@@ -85,6 +85,8 @@ app.command("look")(look.look)
 app.command("embed")(embed.embed)
 app.add_typer(library.app, name="library")
 app.add_typer(models.app, name="models")
+# The word that other tools have taught people; the same command as `models pull`.
+app.command("pull")(models.pull)
 train.app.command("simclr")(train_contrast.simclr)
 train.app.command("clip")(train_contrast.clip)
 train.app.command("diffusion")(train_diffusion.diffusion)
