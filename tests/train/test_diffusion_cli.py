@@ -62,6 +62,6 @@ def test_the_recipe_of_the_stickers_can_be_used() -> None:
     shape, dataset, noising, objective, _, _, training = resolve(
         given | usual(names, tuned=False, lora=False), KINDS, ALIASES
     )
-    assert shape.down_block_types == ("DownBlock2D", "CrossAttnDownBlock2D")
+    assert shape.down_block_types == ("DownBlock2D", *2 * ("CrossAttnDownBlock2D",))
     assert (dataset.channels, noising.max_tokens, objective.weighting) == (4, 12, "velocity")
     assert (training.ema_gamma, training.ema_decay) == (6.94, 0.0)
