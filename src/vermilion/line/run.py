@@ -110,7 +110,7 @@ class Line:
             out: folder for copies of the files; None makes none, but for `out_parent`.
             out_parent: folder in which a new one is made, named by the brief's subject.
             overwrite: whether `out` may hold an earlier set, which is replaced.
-            models: by kind ("text", "speech"), models to use instead of the usual ones.
+            models: by kind ("text", "picture"), models to use instead of the usual ones.
             watcher: is told how the work goes.
             stdin: what "-" reads.
             options: how the files are sealed; None: with a mark, private.
