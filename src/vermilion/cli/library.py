@@ -33,7 +33,7 @@ from vermilion.errors import InputError
 app = typer.Typer(no_args_is_help=True, help="What was made: list, show, find, export, remake.")
 
 Ref = Annotated[str, typer.Argument(metavar="ID", help="Of the asset; its beginning is enough.")]
-Kind = Annotated[str | None, typer.Option(help="Only this kind: text, speech.")]
+Kind = Annotated[str | None, typer.Option(help="Only this kind: text, speech, picture, page.")]
 
 
 def _open() -> vm.Library:

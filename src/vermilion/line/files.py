@@ -126,7 +126,7 @@ def _add(
 
 
 def _stated(content: bytes, form: Format, path: Path) -> Statement:
-    """What a file says of itself; where it cannot hold a label, what the credential beside it does."""
+    """What a file says of itself, or the credential beside one that cannot hold a label."""
     if form.labels:
         return carriers.read(content, form)
     return verify.stated(content, form, credentials.read(content, form, read_sidecar(path)))
