@@ -167,6 +167,7 @@ def _told(layer: str, told: Mapping[str, Any], rank: int) -> float:
     return float(told.get(f"{whose}.lora_alpha", rank))
 
 
+Named = Mapping[str, Any]
 Wanted = Sequence[tuple[Adapter, float]]
 """Adapters and how much of each: 1 as it was made, 0 none of it."""
 
@@ -251,7 +252,7 @@ def applied(net: nn.Module, part: str, wanted: Wanted) -> Iterator[None]:
     with ExitStack() as stack:
         for module, pair, weight in list(_found(net, part, wanted)):
             beside = _beside(module, pair, weight * pair.scale)
-            stack.callback(module.register_forward_hook(beside).remove)
+            stack.callback(module.register_forward_hook(beside, with_kwargs=True).remove)
         yield
 
 
@@ -260,13 +261,17 @@ def _beside(module: Layer, pair: Pair, scale: float) -> Any:
     like = module.weight
     down, up = (matrix.to(like.device, like.dtype) for matrix in (pair.down, pair.up))
 
-    def linear(_: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
+    def linear(_: nn.Module, given: tuple[Tensor, ...], named: Named, out: Tensor) -> Tensor:
         thin = F.linear(given[0], down.flatten(1))  # (..., R)
         return out + scale * F.linear(thin, up.flatten(1))  # (..., F)
 
-    def convolution(layer: nn.Conv2d, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        kernel = down.reshape(-1, *layer.weight.shape[1:])  # (R, C, k, k)
-        thin = F.conv2d(given[0], kernel, None, layer.stride, layer.padding)  # (N, R, H, W)
+    def convolution(
+        layer: nn.Conv2d, given: tuple[Tensor, ...], named: Named, out: Tensor
+    ) -> Tensor:
+        x, kernel = given[0], down.reshape(-1, *layer.weight.shape[1:])  # (R, C, k, k)
+        if named.get("scale", 1) != 1:  # the layer enlarges what it is given, see nn.convolution
+            x = F.interpolate(x, scale_factor=named["scale"], mode="nearest")
+        thin = F.conv2d(x, kernel, None, layer.stride, layer.padding)  # (N, R, H, W)
         return out + scale * F.conv2d(thin, up.reshape(*up.shape[:2], 1, 1))  # (N, F, H, W)
 
     return convolution if isinstance(module, nn.Conv2d) else linear

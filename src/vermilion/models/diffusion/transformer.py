@@ -108,7 +108,8 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, C) → (N, T, F)."""
-        if type(self.proj) is Linear:  # nothing is applied to it
+        # Nothing takes its place (LoRA in training) or works beside it (`adapters.applied`).
+        if type(self.proj) is Linear and not self.proj._forward_hooks:
             return gated(F.linear(x, self.proj.weight), self.proj.bias)  # (N, T, F)
         return gated(self.proj(x))  # (N, T, F)
 
