@@ -117,7 +117,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     assert cards[1] is not None
     assert cards[0].weights_sha256 == cards[1].weights_sha256
     # The one that is no picture was counted and named.
-    assert "broken.png" in straight.run.faults
+    assert "broken.png" in straight.run.report
 
 
 @pytest.mark.parametrize("kind", ["simclr", "clip"])

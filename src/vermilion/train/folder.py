@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +66,26 @@ def _short(value: Any) -> str:
     return text if len(text) <= 20 else f"{text[:12]}…"
 
 
-def take_best(learner: Learner, folder: Path) -> None:
-    """The weights with the lowest validation loss, else the mean of the last, else the last."""
-    if (folder / "best" / "state.json").exists():
+def take(learner: Learner, folder: Path, *, best: bool = True) -> None:
+    """Which weights are kept: the mean of the last where there is one, else the last.
+
+    Args:
+        learner: whose they are.
+        folder: of the run.
+        best: those with the lowest validation loss instead, where there was a validation.
+    """
+    if best and (folder / "best" / "state.json").exists():
         learner.restore_model(folder / "best")
     elif learner.ema is not None:
         checkpoint.restore_parameters(learner.parameters, learner.ema.means, folder)
+
+
+@contextmanager
+def anew(target: Path) -> Iterator[Path]:
+    """A folder beside, which takes the target's place when the block ends, whole or not at all."""
+    part = target.with_name(f".part-{target.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)

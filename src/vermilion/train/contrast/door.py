@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vermilion.errors import InputError
-from vermilion.runtime.cards import TRAINED_HERE, UNKNOWN_LICENCE, Card, check_name
+from vermilion.runtime.cards import Card
 from vermilion.runtime.device import choose_device
 from vermilion.runtime.engines import TextEncoder
 from vermilion.runtime.loader import Loader
@@ -18,30 +19,14 @@ from vermilion.runtime.store import Store
 from vermilion.settings import get_settings
 from vermilion.train.contrast.options import ALIASES, CLIP_KINDS, SIMCLR_KINDS
 from vermilion.train.contrast.prepare import Locked, OnProgress, Request, prepare
-from vermilion.train.contrast.run import Run, train
+from vermilion.train.contrast.run import train
 from vermilion.train.contrast.student import STUDENT_KINDS
 from vermilion.train.contrast.student import train_student as student_run
-from vermilion.train.distributed import World, joined
-from vermilion.train.folder import name_of
+from vermilion.train.distributed import World
 from vermilion.train.loop import Watch
 from vermilion.train.measure import measure
 from vermilion.train.options import resolve
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """What came of a training.
-
-    Attributes:
-        name: of the model and the run.
-        run: how it ended.
-        card: of the model in the store; None where the run was stopped, and in all processes
-            but the first.
-    """
-
-    name: str
-    run: Run
-    card: Card | None
+from vermilion.train.run import Run, Trained, card_of, free_name, train_and_publish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,31 +143,15 @@ def train_student(
     """
     data = Path(data).expanduser()
     student, training = resolve(dict(settings or {}), STUDENT_KINDS, ALIASES)
-    house = get_settings()
-    store = Store(house.models_dir)
-    name = check_name(name if name is not None else name_of(data))
-    store.check_free(name)
-    folder = out if out is not None else house.home / "runs" / name
-    with joined(choose_device(house)) as world:
-        silent = watch or (lambda event: None)
-        run = student_run(
-            data,
-            student,
-            training,
-            _locked(text_tower),
-            folder,
-            house.home / "cache",
-            world,
-            silent,
-            on_progress,
-        )
-        card = None
-        if run.model is not None and world.first:
-            good_for = f"words of another language with the vectors of {text_tower}"
-            card = store.publish(
-                run.model, _card_of(name, "bag", data.name, run, licence, good_for)
-            )
-    return Trained(name=name, run=run, card=card)
+    chosen = free_name(Store(get_settings().models_dir), name, data)
+    good_for = f"words of another language with the vectors of {text_tower}"
+    return train_and_publish(
+        chosen,
+        out,
+        watch,
+        partial(student_run, data, student, training, _locked(text_tower), on_progress=on_progress),
+        lambda run: _described(run, chosen, "bag", data.name, licence, good_for),
+    )
 
 
 def plan_clip(
@@ -265,18 +234,14 @@ def _train(
     watch: Watch | None,
     on_progress: OnProgress | None,
 ) -> Trained:
-    house = get_settings()
-    store = Store(house.models_dir)
-    name = check_name(name if name is not None else name_of(request.data))
-    store.check_free(name)
-    folder = out if out is not None else house.home / "runs" / name
-    with joined(choose_device(house)) as world:
-        silent = watch or (lambda event: None)
-        run = train(request, folder, house.home / "cache", world, silent, on_progress)
-        card = None
-        if run.model is not None and world.first:
-            card = store.publish(run.model, _card(name, request, run, licence))
-    return Trained(name=name, run=run, card=card)
+    chosen = free_name(Store(get_settings().models_dir), name, request.data)
+    return train_and_publish(
+        chosen,
+        out,
+        watch,
+        partial(train, request, on_progress=on_progress),
+        lambda run: _card(chosen, request, run, licence),
+    )
 
 
 def _plan(request: Request, on_progress: OnProgress | None) -> Estimate:
@@ -307,29 +272,19 @@ def _card(name: str, request: Request, run: Run, licence: str | None) -> Card:
     heard = "" if recall is None else f", recall at 10 {recall:.0%}"
     words = "" if request.locked is None else f", beside the words of {request.locked.name}"
     good_for = f"{request.kind} trained on {data}{words}{heard}"
-    return _card_of(name, "clip", data, run, licence, good_for)
+    return _described(run, name, "clip", data, licence, good_for)
 
 
-def _card_of(
-    name: str, family: str, data: str, run: Run, licence: str | None, good_for: str
+def _described(
+    run: Run, name: str, family: str, data: str, licence: str | None, good_for: str
 ) -> Card:
-    return Card(
+    return card_of(
+        run,
         name=name,
         kind="embedding",
         family=family,
-        source=TRAINED_HERE,
-        licence=licence if licence is not None else UNKNOWN_LICENCE,
-        training_data=data,
+        data=data,
+        licence=licence,
         good_for=good_for,
-        options={
-            "recipe": {
-                "config": dict(run.config),
-                "data": data,
-                "steps": run.outcome.step,
-                "best_step": run.outcome.best_step,
-                "validation_loss": run.outcome.best,
-                "figures": dict(run.outcome.figures),
-                "left_out": run.faults,
-            }
-        },
+        recipe={"left_out": run.report},
     )

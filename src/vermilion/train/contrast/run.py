@@ -9,36 +9,15 @@ takes. Of SimCLR the tower stays.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vermilion.models.contrast.io import STUDENT, save_clip, save_tower
 from vermilion.train.contrast.prepare import OnProgress, Prepared, Request, prepare
 from vermilion.train.contrast.task import ClipTask
 from vermilion.train.distributed import World
-from vermilion.train.folder import claim, take_best
-from vermilion.train.loop import Outcome, Trainer, Watch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """How a run ended.
-
-    Attributes:
-        folder: of the run.
-        model: folder of the finished model; None where it was stopped.
-        outcome: of the loop.
-        config: the resolved config.
-        faults: what of the data was left out, in words; empty: nothing.
-    """
-
-    folder: Path
-    model: Path | None
-    outcome: Outcome
-    config: Mapping[str, Any]
-    faults: str
+from vermilion.train.folder import claim, take
+from vermilion.train.loop import Trainer, Watch
+from vermilion.train.run import Run
 
 
 def train(
@@ -76,7 +55,7 @@ def train(
     model = None
     if outcome.state != "stopped":
         model = folder / "model"
-        take_best(trainer.learner, folder)
+        take(trainer.learner, folder)
         if world.first:
             save(prepared, request, model)
         world.wait()
@@ -85,7 +64,7 @@ def train(
         model=model,
         outcome=outcome,
         config=prepared.config,
-        faults=prepared.faults,
+        report=prepared.faults,
     )
 
 

@@ -29,12 +29,12 @@ from vermilion.models.contrast.bag import Bag
 from vermilion.models.contrast.evaluate import retrieval
 from vermilion.models.contrast.loss import info_nce
 from vermilion.train.contrast.prepare import Locked, OnProgress, settled
-from vermilion.train.contrast.run import Run
 from vermilion.train.contrast.texts import vectors_of
 from vermilion.train.distributed import World
-from vermilion.train.folder import claim, take_best
+from vermilion.train.folder import claim, take
 from vermilion.train.loop import Trainer, Watch
 from vermilion.train.options import Training, about
+from vermilion.train.run import Run
 
 _TEMPERATURE = 1 / 20
 
@@ -276,8 +276,8 @@ def train_student(
     model = None
     if outcome.state != "stopped":
         model = folder / "model"
-        take_best(trainer.learner, folder)
+        take(trainer.learner, folder)
         if world.first:
             bag.cpu().save(model)
         world.wait()
-    return Run(folder=folder, model=model, outcome=outcome, config=config, faults="")
+    return Run(folder=folder, model=model, outcome=outcome, config=config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from vermilion.errors import InputError
 from vermilion.models.diffusion.manifest import Manifest
 from vermilion.models.diffusion.parts import STEM
-from vermilion.runtime.cards import TRAINED_HERE, UNKNOWN_LICENCE, Card, check_name
+from vermilion.runtime.cards import Card
 from vermilion.runtime.device import choose_device
 from vermilion.runtime.store import Store
 from vermilion.settings import get_settings
@@ -28,28 +29,12 @@ from vermilion.train.diffusion.options import (
     Shape,
     usual,
 )
-from vermilion.train.diffusion.prepare import Base, Request, prepare
-from vermilion.train.diffusion.run import Run, train
-from vermilion.train.distributed import World, joined
-from vermilion.train.folder import name_of
+from vermilion.train.diffusion.prepare import Request, prepare
+from vermilion.train.diffusion.run import train
+from vermilion.train.distributed import World
 from vermilion.train.loop import Watch
 from vermilion.train.options import resolve
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """What came of a training.
-
-    Attributes:
-        name: of the model and the run.
-        run: how it ended.
-        card: of the model in the store; None where the run was stopped, and in all processes
-            but the first.
-    """
-
-    name: str
-    run: Run
-    card: Card | None
+from vermilion.train.run import Base, Run, Trained, card_of, free_name, located, train_and_publish
 
 
 def train_diffusion(
@@ -93,15 +78,13 @@ def train_diffusion(
         StorageError: the disk is full.
     """
     order = _ordered(data, name, text, classes, latent, vae, base, lora, settings)
-    house = get_settings()
-    folder = out if out is not None else house.home / "runs" / order.name
-    with joined(choose_device(house)) as world:
-        silent = watch or (lambda event: None)
-        run = train(order.request, folder, house.home / "cache", world, silent, on_picture)
-        card = None
-        if run.model is not None and world.first:
-            card = Store(house.models_dir).publish(run.model, _card(order, run, licence))
-    return Trained(name=order.name, run=run, card=card)
+    return train_and_publish(
+        order.name,
+        out,
+        watch,
+        partial(train, order.request, on_picture=on_picture),
+        lambda run: _card(order, run, licence),
+    )
 
 
 def plan_diffusion(
@@ -148,8 +131,7 @@ def _ordered(
     """What a person asks for, looked at."""
     data = Path(data).expanduser()
     store = Store(get_settings().models_dir)
-    name = check_name(name if name is not None else name_of(data))
-    store.check_free(name)
+    name = free_name(store, name, data)
     given = dict(settings or {})
     names = {ALIASES.get(key, key) for key in given}
     _check(names, base=base, lora=lora, latent=latent or vae is not None, vae=vae)
@@ -160,11 +142,11 @@ def _ordered(
     origin, started = None, None
     reads = noising.text_encoder
     if base is not None:
-        origin, started = _located(store, base)
+        origin, started = located(store, base)
         manifest = Manifest.read(started.path) if started.path.is_dir() else None
         reads = "" if manifest is None else manifest.text_encoder
     pictures, told = look(data, text, classes, dataset)
-    encoder = _located(store, reads)[1] if told == "captions" and reads else None
+    encoder = located(store, reads)[1] if told == "captions" and reads else None
     request = Request(
         data=data,
         pictures=pictures,
@@ -184,16 +166,11 @@ def _ordered(
     return _Order(name=name, request=request, origin=origin)
 
 
-def _located(store: Store, name: str) -> tuple[Card, Base]:
-    card, path = store.locate(name)
-    return card, Base(name=name, path=path, sha256=card.weights_sha256)
-
-
 def _autoencoder(store: Store, name: str) -> Base:
     """The model whose autoencoder is used; also the folder of an autoencoder alone."""
     weights = Path(name).expanduser() / f"{STEM}.safetensors"
     if not weights.is_file():
-        return _located(store, name)[1]
+        return located(store, name)[1]
     with weights.open("rb") as file:
         return Base(
             name=name, path=weights.parent, sha256=hashlib.file_digest(file, "sha256").hexdigest()
@@ -227,29 +204,18 @@ def _check(names: set[str], *, base: str | None, lora: bool, latent: bool, vae: 
 
 
 def _card(order: _Order, run: Run, licence: str | None) -> Card:
-    figures, origin, request = run.outcome.figures, order.origin, order.request
-    base = None if request.base is None else request.base.name
-    inherited = origin.licence if origin is not None else UNKNOWN_LICENCE
-    heard = f", validation loss {figures['loss']:.4g}" if "loss" in figures else ""
+    figures, request = run.outcome.figures, order.request
     data, lora = request.data.name, request.adapters is not None
-    return Card(
+    base = None if request.base is None else request.base.name
+    heard = f", validation loss {figures['loss']:.4g}" if "loss" in figures else ""
+    return card_of(
+        run,
         name=order.name,
         kind="adapter" if lora else "picture",
         family="lora" if lora else "diffusion",
-        source=TRAINED_HERE,
-        licence=licence if licence is not None else inherited,
-        training_data=", ".join([*([origin.training_data] if origin else []), data]).strip(", "),
-        languages=origin.languages if origin is not None else (),
+        data=data,
+        licence=licence,
         good_for=f"trained on {data}{'' if base is None else f' from {base}'}{heard}",
-        options={
-            "recipe": {
-                "config": dict(run.config),
-                "data": data,
-                "base": base,
-                "steps": run.outcome.step,
-                "best_step": run.outcome.best_step,
-                "validation_loss": run.outcome.best,
-                "figures": dict(figures),
-            }
-        },
+        recipe={"base": base},
+        origin=order.origin,
     )

@@ -37,24 +37,10 @@ from vermilion.train.diffusion.task import DiffusionTask, Teller
 from vermilion.train.diffusion.towers import Words, words_in, words_of
 from vermilion.train.diffusion.words import Reader
 from vermilion.train.options import Training
+from vermilion.train.run import Base
 
 Codec = AutoencoderKL | PixelCodec
 _SIZE = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """Another model that a training needs.
-
-    Attributes:
-        name: as a person called it.
-        path: what is opened.
-        sha256: of its weights.
-    """
-
-    name: str
-    path: Path
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

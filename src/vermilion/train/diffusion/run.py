@@ -11,47 +11,24 @@ FOLDER/model/          the finished model, as diffusers opens it
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vermilion.models.diffusion import io
 from vermilion.models.diffusion.net import UNet
 from vermilion.models.diffusion.parts import STEM
 from vermilion.models.diffusion.vae import AutoencoderKL
 from vermilion.models.files import save_tensors, write_json
-from vermilion.train import checkpoint
 from vermilion.train.diffusion.autoencoder import AutoencoderTask, scaled
 from vermilion.train.diffusion.dataset import OnPicture
 from vermilion.train.diffusion.lora import save_lora
 from vermilion.train.diffusion.options import Autoencoder
 from vermilion.train.diffusion.prepare import Prepared, Request, prepare
 from vermilion.train.distributed import World
-from vermilion.train.folder import claim, take_best
-from vermilion.train.learner import Learner
+from vermilion.train.folder import anew, claim, take
 from vermilion.train.loop import Outcome, Trainer, Watch
 from vermilion.train.options import Training
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """How a run ended.
-
-    Attributes:
-        folder: of the run.
-        model: folder of the finished model; None where it was stopped.
-        outcome: of the loop.
-        config: the resolved config.
-        report: what of the data could not be used; empty where all could.
-    """
-
-    folder: Path
-    model: Path | None
-    outcome: Outcome
-    config: Mapping[str, Any]
-    report: str
+from vermilion.train.run import Run
 
 
 def train(
@@ -94,7 +71,7 @@ def train(
     model = None
     if outcome.state != "stopped":
         model = folder / "model"
-        _take(trainer.learner, folder, best=request.objective.publish == "best")
+        take(trainer.learner, folder, best=request.objective.publish == "best")
         if world.first:
             _finish(prepared, request, model)
         world.wait()
@@ -141,7 +118,7 @@ def _first_stage(
         if outcome.state == "stopped":
             return outcome
         # The validation knows nothing of how real a picture looks.
-        _take(trainer.learner, folder, best=options.adversarial_weight == 0)
+        take(trainer.learner, folder, best=options.adversarial_weight == 0)
         if world.first:
             scaled(vae.eval(), data.train, prepared.training.seed)
             _save_vae(vae, model)
@@ -152,37 +129,23 @@ def _first_stage(
 
 def _save_vae(vae: AutoencoderKL, target: Path) -> None:
     """Write an autoencoder whole or not at all, as diffusers opens it."""
-    part = target.with_name(".part-model")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_tensors({n: w.cpu() for n, w in vae.state_dict().items()}, part, stem=STEM)
-    write_json(part / "config.json", vae.config.to_diffusers())
-    part.rename(target)
-
-
-def _take(learner: Learner, folder: Path, *, best: bool) -> None:
-    """The mean of the last weights, else the last, or those with the lowest validation loss."""
-    if best:
-        take_best(learner, folder)
-    elif learner.ema is not None:
-        checkpoint.restore_parameters(learner.parameters, learner.ema.means, folder)
+    with anew(target) as part:
+        save_tensors({n: w.cpu() for n, w in vae.state_dict().items()}, part, stem=STEM)
+        write_json(part / "config.json", vae.config.to_diffusers())
 
 
 def _finish(prepared: Prepared, request: Request, target: Path) -> None:
     """Write the finished model whole or not at all; of LoRA the adapters alone."""
-    part = target.with_name(".part-model")
-    shutil.rmtree(part, ignore_errors=True)
     net: UNet = prepared.net.cpu().eval()
-    if request.adapters is not None:
-        save_lora(net, part)
-    else:
-        io.save_pipeline(
-            part,
-            net=net,
-            codec=prepared.codec,
-            scheduler=prepared.scheduler,
-            manifest=prepared.manifest,
-            texts=prepared.texts,
-        )
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
+    with anew(target) as part:
+        if request.adapters is not None:
+            save_lora(net, part)
+        else:
+            io.save_pipeline(
+                part,
+                net=net,
+                codec=prepared.codec,
+                scheduler=prepared.scheduler,
+                manifest=prepared.manifest,
+                texts=prepared.texts,
+            )

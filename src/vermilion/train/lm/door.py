@@ -4,41 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vermilion.errors import InputError
-from vermilion.runtime.cards import TRAINED_HERE, UNKNOWN_LICENCE, Card, check_name
+from vermilion.runtime.cards import Card
 from vermilion.runtime.device import choose_device
 from vermilion.runtime.store import Store
 from vermilion.settings import get_settings
-from vermilion.train.distributed import World, joined
-from vermilion.train.folder import name_of
+from vermilion.train.distributed import World
 from vermilion.train.lm.estimate import Estimate, estimate
 from vermilion.train.lm.learnt import index
 from vermilion.train.lm.options import ALIASES, KINDS, Adapters, Shape
-from vermilion.train.lm.prepare import KINDS_OF_TOKENIZERS, Base, Request, prepare
-from vermilion.train.lm.run import Run, train
+from vermilion.train.lm.prepare import KINDS_OF_TOKENIZERS, Request, prepare
+from vermilion.train.lm.run import train
 from vermilion.train.loop import Watch
 from vermilion.train.options import resolve
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """What came of a training.
-
-    Attributes:
-        name: of the model and the run.
-        run: how it ended.
-        card: of the model in the store; None where the run was stopped, and in all processes
-            but the first.
-    """
-
-    name: str
-    run: Run
-    card: Card | None
+from vermilion.train.run import Run, Trained, card_of, free_name, located, train_and_publish
 
 
 def train_lm(
@@ -76,16 +61,15 @@ def train_lm(
         StorageError: the disk is full.
     """
     order = _ordered(data, name, base, lora, field, tokenizer, settings)
-    house = get_settings()
-    folder = out if out is not None else house.home / "runs" / order.name
-    with joined(choose_device(house)) as world:
-        silent = watch or (lambda event: None)
-        run = train(order.request, folder, house.home / "cache", world, silent, on_tokens)
-        card = None
-        if run.model is not None and world.first:
-            card = Store(house.models_dir).publish(run.model, _card(order, run, licence))
-            index(order.request.data, order.request.field, house.models_dir / order.name)
-    return Trained(name=order.name, run=run, card=card)
+    request = order.request
+    return train_and_publish(
+        order.name,
+        out,
+        watch,
+        partial(train, request, on_tokens=on_tokens),
+        lambda run: _card(order, run, licence),
+        beside=lambda folder: index(request.data, request.field, folder),
+    )
 
 
 def plan_lm(
@@ -131,15 +115,13 @@ def _ordered(
     kind = KINDS_OF_TOKENIZERS.get(tokenizer)
     if kind is None:
         raise InputError(f"tokenizer: {tokenizer!r} is not known; use bpe or characters")
-    name = check_name(name if name is not None else name_of(data))
-    store.check_free(name)
+    name = free_name(store, name, data)
     given = dict(settings or {})
     _check(given, base, lora)
     shape, corpus, tuning, adapters, training = resolve(given, KINDS, ALIASES)
     origin, started = None, None
     if base is not None:
-        origin, path = store.locate(base)
-        started = Base(name=base, path=path, sha256=origin.weights_sha256)
+        origin, started = located(store, base)
     request = Request(
         data=data,
         field=field,
@@ -173,29 +155,17 @@ def _check(given: Mapping[str, Any], base: str | None, lora: bool) -> None:
 
 
 def _card(order: _Order, run: Run, licence: str | None) -> Card:
-    figures, origin = run.outcome.figures, order.origin
+    figures, data = run.outcome.figures, order.request.data.name
     base = None if order.request.base is None else order.request.base.name
-    inherited = origin.licence if origin is not None else UNKNOWN_LICENCE
     heard = f", perplexity {figures['perplexity']:.4g}" if "perplexity" in figures else ""
-    data = order.request.data.name
-    return Card(
+    return card_of(
+        run,
         name=order.name,
         kind="text",
         family="lm",
-        source=TRAINED_HERE,
-        licence=licence if licence is not None else inherited,
-        training_data=", ".join([*([origin.training_data] if origin else []), data]).strip(", "),
-        languages=origin.languages if origin is not None else (),
+        data=data,
+        licence=licence,
         good_for=f"trained on {data}{'' if base is None else f' from {base}'}{heard}",
-        options={
-            "recipe": {
-                "config": dict(run.config),
-                "data": data,
-                "base": base,
-                "steps": run.outcome.step,
-                "best_step": run.outcome.best_step,
-                "validation_loss": run.outcome.best,
-                "figures": dict(figures),
-            }
-        },
+        recipe={"base": base},
+        origin=order.origin,
     )

@@ -25,26 +25,12 @@ from vermilion.models.lm.train_tokenizer import byte_level_bpe, capped, characte
 from vermilion.train.distributed import whole
 from vermilion.train.lm.options import Adapters, Corpus, Shape, Tuning, config_of
 from vermilion.train.options import Training
+from vermilion.train.run import Base
 
 TokenizerKind = Literal["bpe", "characters"]
 KINDS_OF_TOKENIZERS: Mapping[str, TokenizerKind] = {"bpe": "bpe", "characters": "characters"}
 BASE_CONTEXT, BASE_TOKENS = 512, 2048  # of a window, and computed at once, where a model is tuned
 TOKENIZER_CHARACTERS = 100_000_000  # of the text that a new tokenizer is trained on
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """A model that is trained on.
-
-    Attributes:
-        name: as a person called it.
-        path: what `models.lm.io.load` opens.
-        sha256: of its weights.
-    """
-
-    name: str
-    path: Path
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,39 +10,20 @@ FOLDER/model/          the finished model, as transformers opens it
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vermilion.data.windows import Windows
 from vermilion.models.lm import io
 from vermilion.models.lm.adapters import save_adapters
 from vermilion.nn.lora import merge
 from vermilion.train.distributed import World
-from vermilion.train.folder import claim, take_best
+from vermilion.train.folder import anew, claim, take
 from vermilion.train.learner import Learner
 from vermilion.train.lm.prepare import Prepared, Request, prepare, unsharded
 from vermilion.train.lm.task import LanguageTask
-from vermilion.train.loop import Outcome, Trainer, Watch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """How a run ended.
-
-    Attributes:
-        folder: of the run.
-        model: folder of the finished model; None where it was stopped.
-        outcome: of the loop.
-        config: the resolved config.
-    """
-
-    folder: Path
-    model: Path | None
-    outcome: Outcome
-    config: Mapping[str, Any]
+from vermilion.train.loop import Trainer, Watch
+from vermilion.train.run import Run
 
 
 def train(
@@ -88,7 +69,7 @@ def train(
     model = None
     if outcome.state != "stopped":
         model = folder / "model"
-        take_best(trainer.learner, folder)
+        take(trainer.learner, folder)
         _finish(prepared, request, trainer.learner, model)
         world.wait()
     return Run(folder=folder, model=model, outcome=outcome, config=prepared.config)
@@ -101,19 +82,15 @@ def _finish(prepared: Prepared, request: Request, learner: Learner, target: Path
         net = unsharded(prepared, request, net)
     if not learner.world.first:
         return
-    part = target.with_name(".part-model")
-    shutil.rmtree(part, ignore_errors=True)
-    net = net.cpu()
-    lora = request.adapters
-    if lora is not None and request.base is not None:
-        save_adapters(
-            net,
-            part / "adapter",
-            base=request.base.name,
-            rank=lora.lora_r,
-            alpha=lora.lora_alpha,
-        )
-        merge(net)
-    io.save(net, prepared.tokenizer, part)
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
+    net, lora = net.cpu(), request.adapters
+    with anew(target) as part:
+        if lora is not None and request.base is not None:
+            save_adapters(
+                net,
+                part / "adapter",
+                base=request.base.name,
+                rank=lora.lora_r,
+                alpha=lora.lora_alpha,
+            )
+            merge(net)
+        io.save(net, prepared.tokenizer, part)
