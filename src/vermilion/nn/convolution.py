@@ -42,7 +42,9 @@ def library() -> ctypes.CDLL | None:
     if os.environ.get("VERMILION_WINOGRAD") == "0":
         return None
     here = Path(__file__).parent
-    loaded = compiled([here / name for name in ("winograd.c", "winograd.h", "lanes.h")], FAST)
+    loaded = compiled(
+        [here / name for name in ("winograd.c", "winograd.h", "lanes.h", "vectors.h")], FAST
+    )
     if loaded is not None:
         loaded.winograd_room.restype = loaded.winograd_weights_room.restype = c_int64
         loaded.winograd.restype = loaded.winograd_weights.restype = None

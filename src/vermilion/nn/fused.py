@@ -45,7 +45,8 @@ class _View(Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled training.c; None where there is no C compiler."""
-    loaded = compiled((Path(__file__).with_name("training.c"),), FAST)
+    here = Path(__file__).parent
+    loaded = compiled([here / "training.c", here / "vectors.h"], FAST)
     if loaded is not None:
         loaded.drop.restype = loaded.activate.restype = None
         loaded.attend.restype = loaded.attend_backward.restype = ctypes.c_int

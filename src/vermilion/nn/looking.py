@@ -32,7 +32,7 @@ class _View(Structure):
 def library() -> ctypes.CDLL | None:
     """The compiled looking.c; None where there is no C compiler."""
     here = Path(__file__).parent
-    loaded = compiled([here / "looking.c", here / "lanes.h"], FAST)
+    loaded = compiled([here / name for name in ("looking.c", "lanes.h", "vectors.h")], FAST)
     if loaded is not None:
         loaded.attend_room.restype, loaded.attend.restype = c_int64, None
     return loaded

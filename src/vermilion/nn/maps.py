@@ -35,7 +35,7 @@ class _Norm(Structure):
 def library() -> ctypes.CDLL | None:
     """The compiled maps.c; None where there is no C compiler."""
     here = Path(__file__).parent
-    loaded = compiled([here / "maps.c", here / "lanes.h"], FAST)
+    loaded = compiled([here / name for name in ("maps.c", "lanes.h", "vectors.h")], FAST)
     if loaded is not None:
         loaded.norm_room.restype = c_int64
         for name in ("norm", "norm_backward", "gate", "gate_backward"):
