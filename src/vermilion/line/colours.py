@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from vermilion.line.pixels import Floats, Pixels, filtered, premultiplied, straight
+from vermilion.data.alpha import Floats, Pixels, premultiplied, straight
+from vermilion.line.pixels import filtered
 
 _SAME = 20.0  # colours nearer than this, of 255, are one
 _EVEN = 24.0  # of 255: where neighbours differ by less, a pixel tells a colour of its own

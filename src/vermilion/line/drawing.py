@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vermilion.data.alpha import Pixels, premultiplied, straight
 from vermilion.errors import InputError, MissingExtraError
 from vermilion.line.colours import assigned, palette_of
-from vermilion.line.pixels import Pixels, premultiplied, resized, rgba, straight
+from vermilion.line.pixels import resized, rgba
 
 MOST_COLOURS = 24
 FLAT = 25.0  # dB: a drawing that shows a picture this well, with no more paths than

@@ -1,4 +1,4 @@
-"""Pictures as arrays: alpha, colours multiplied by it, other sizes.
+"""Pictures as arrays: with an alpha channel, at other sizes.
 
 H W of a picture.
 """
@@ -6,13 +6,10 @@ H W of a picture.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from vermilion.data.alpha import Floats, Pixels, premultiplied, straight
 from vermilion.errors import InputError
-
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 
 def rgba(pixels: Pixels) -> Pixels:
@@ -53,22 +50,3 @@ def filtered(pixels: Pixels, size: tuple[int, int]) -> Floats:
     out = np.stack(channels, axis=-1).clip(0, 255)
     out[..., :3] = np.minimum(out[..., :3], out[..., 3:])
     return out.astype(np.float32)
-
-
-def premultiplied(pixels: Pixels) -> Floats:
-    """Colours multiplied by alpha, (H, W, 4), 0 to 255."""
-    out = pixels.astype(np.float32)
-    out[..., :3] *= out[..., 3:] / 255
-    return out
-
-
-def straight(colours: Floats) -> Pixels:
-    """Of premultiplied colours, 0 to 255, straight ones; where nothing is drawn they are 0."""
-    alpha = colours[..., 3:].round()
-    colour = np.divide(
-        colours[..., :3] * 255,
-        colours[..., 3:],
-        out=np.zeros_like(colours[..., :3]),
-        where=alpha > 0,
-    )
-    return np.concatenate([colour.round().clip(0, 255), alpha], axis=-1).astype(np.uint8)

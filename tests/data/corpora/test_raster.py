@@ -11,7 +11,7 @@ import resvg_py
 from PIL import Image
 
 from tests.data.corpora.test_drawings import clip
-from vermilion.data.corpora.drawings import raster
+from vermilion.data.alpha import straight
 from vermilion.data.corpora.drawings.raster import Picture, picture
 
 pytest.importorskip("svg2png_py", reason="the extra 'drawings' is not installed")
@@ -45,7 +45,7 @@ def test_unmultiplying_is_the_inverse_of_multiplying() -> None:
     alpha = np.arange(1, 256, dtype=np.float32)
     colour = np.full((255, 3), 200, np.float32)
     mixed = np.concatenate([colour * alpha[:, None] / 255, alpha[:, None]], 1)[None]
-    assert (raster.unmultiplied(mixed)[0, :, :3] == 200).all()
+    assert (straight(mixed)[0, :, :3] == 200).all()
 
 
 def test_clip_art_fills_its_picture_and_keeps_its_form() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vermilion.data.alpha import straight
 from vermilion.errors import MissingExtraError
 
 # A picture of 64 px that is drawn at 256 px and averaged differs from one drawn at 1,024 px by
@@ -83,10 +84,10 @@ def picture(content: bytes, size: int, *, trimmed: bool = False) -> Picture | st
         return " ".join(str(error).split())[:120] or type(error).__name__
     if (pixels[..., 3] > _FAINT).mean() < _LEAST_COVER:
         return "nothing is drawn in it"
-    straight = unmultiplied(pixels)
+    colours = straight(pixels)
     file = io.BytesIO()
-    Image.fromarray(straight, "RGBA").save(file, "PNG", compress_level=6)
-    return Picture(file.getvalue(), hashlib.sha256(straight.tobytes()).hexdigest(), coarse(pixels))
+    Image.fromarray(colours, "RGBA").save(file, "PNG", compress_level=6)
+    return Picture(file.getvalue(), hashlib.sha256(colours.tobytes()).hexdigest(), coarse(pixels))
 
 
 _ROOT = re.compile(r"<svg\b[^>]*>|<\w+:svg\b[^>]*>")
@@ -167,22 +168,6 @@ def _centred(image: Image.Image, inner: int, side: int) -> Image.Image:
         ((side - fitted[0]) // 2, (side - fitted[1]) // 2),
     )
     return out
-
-
-def unmultiplied(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Premultiplied colours made straight and whole; where nothing is drawn they are 0.
-
-    Args:
-        pixels: 0 to 255, (S, S, 4).
-    """
-    alpha = pixels[..., 3:].round()
-    colour = np.divide(
-        pixels[..., :3] * 255.0,
-        pixels[..., 3:],
-        out=np.zeros_like(pixels[..., :3]),
-        where=alpha > 0,
-    )
-    return np.concatenate([colour.round().clip(0, 255), alpha], axis=-1).astype(np.uint8)
 
 
 def coarse(pixels: NDArray[np.float32]) -> str:
