@@ -1,15 +1,17 @@
 """What the watermarks of pictures and sound outlive, and how often they are found where none is.
 
-    python benchmarks/watermark.py pictures [--stickers FOLDER]     marked ones, by attack
-    python benchmarks/watermark.py unmarked [--stickers FOLDER]     1,000 pictures without a mark
-    python benchmarks/watermark.py small [--stickers FOLDER]        what 64 to 256 pixels hold
+    python benchmarks/watermark.py pictures [--drawings FOLDER]     marked ones, by attack
+    python benchmarks/watermark.py unmarked [--drawings FOLDER]     1,000 pictures without a mark
+    python benchmarks/watermark.py small [--drawings FOLDER]        what 64 to 256 pixels hold
     python benchmarks/watermark.py sounds --speech FOLDER           marked and unmarked sound
     python benchmarks/watermark.py cost                             seconds
     python benchmarks/watermark.py plots                            docs/images/seal-watermark-*
 
-Pictures are crops of the photographs that ship in scikit-image and scikit-learn, and whatever PNG
-files the folder of stickers holds. Speech is whatever WAV files the folder holds; music is made
-here. MP3 and AAC are ffmpeg's. Each prints its table.
+Pictures are crops of the photographs that ship in scikit-image and scikit-learn, and half of them
+drawings: the folder of drawings has a folder for each kind, such as `clipart` and `stickers`, with
+SVG, PNG and WebP files. SVG is drawn at the size that is needed; pixels are never enlarged. Speech
+is whatever WAV files the folder holds; music is made here. MP3 and AAC are ffmpeg's. Each prints
+its table.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from __future__ import annotations
 import argparse
 import io
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -30,6 +34,7 @@ from PIL import Image, ImageEnhance
 from scipy import fft, signal
 from skimage.metrics import structural_similarity
 
+from vermilion.data.corpora.drawings import raster
 from vermilion.seal.watermark import payload as code
 from vermilion.seal.watermark import picture, sound
 
@@ -56,6 +61,9 @@ PHOTOGRAPHS = (
     "clock_motion.png",
 )
 SIZES = (768, 512, 448, 320, 256)
+DRAWINGS = (".svg", ".png", ".webp")
+DRAWN = 512  # pixels, at which SVG is drawn at least
+LANCZOS = Image.Resampling.LANCZOS
 
 Attack = Callable[[Image.Image], Image.Image]
 
@@ -68,18 +76,54 @@ def photographs() -> list[Image.Image]:
     return [Image.open(path).convert("RGBA") for path in paths]
 
 
-def pictures(count: int, stickers: Path | None, seed: int) -> Iterator[tuple[str, Image.Image]]:
-    """Pictures of 256 to 768 pixels: parts of photographs, and every fourth a sticker."""
+def opened(path: Path, side: int) -> Image.Image:
+    """A drawing of so many pixels, or of as many as it has, on clear ground.
+
+    Raises:
+        ValueError, RuntimeError: it cannot be drawn, or shows nothing.
+    """
+    if path.suffix == ".svg":
+        image = raster.drawn(path.read_bytes(), max(side, DRAWN))
+    else:
+        image = Image.open(path).convert("RGBA").convert("RGBa")
+    if image.getextrema()[3][1] < 255:
+        raise ValueError("nothing is drawn in it")
+    side = min(side, image.width, image.height)
+    return image.resize((side, side), LANCZOS).convert("RGBA")
+
+
+def drawings(folder: Path | None) -> dict[str, Callable[[int], Image.Image]]:
+    """For each kind of drawing, what gives the next one of so many pixels."""
+    kinds = sorted(each for each in folder.iterdir() if each.is_dir()) if folder else []
+    return {each.name: _turns(each) for each in kinds}
+
+
+def _turns(folder: Path) -> Callable[[int], Image.Image]:
+    paths = cycle(sorted(path for path in folder.iterdir() if path.suffix in DRAWINGS))
+
+    def following(side: int) -> Image.Image:
+        while True:
+            path = next(paths)
+            try:
+                return opened(path, side)
+            except (ValueError, RuntimeError) as error:
+                print(f"left out: {path.name}: {error}", file=sys.stderr)
+
+    return following
+
+
+def pictures(count: int, folder: Path | None, seed: int) -> Iterator[tuple[str, Image.Image]]:
+    """Pictures of 256 to 768 pixels: parts of photographs, and every other one a drawing."""
     drawn = np.random.default_rng(seed)
     photos = photographs()
-    drawings = sorted(stickers.glob("*.png")) if stickers is not None else []
+    kinds = list(drawings(folder).items())
     for number in range(count):
         size = SIZES[number % len(SIZES)]
-        if drawings and number % 4 == 3:
-            drawing = Image.open(drawings[number // 4 % len(drawings)]).convert("RGBA")
-            yield "sticker", drawing.resize((size, size), Image.Resampling.LANCZOS)
+        if kinds and number % 2 == 1:
+            kind, following = kinds[number // 2 % len(kinds)]
+            yield kind, following(size)
             continue
-        photo = photos[number % len(photos)]
+        photo = photos[number // 2 % len(photos)] if kinds else photos[number % len(photos)]
         share = drawn.uniform(0.6, 1.0)
         width, height = round(photo.width * share), round(photo.height * share)
         left = int(drawn.integers(photo.width - width + 1))
@@ -87,8 +131,8 @@ def pictures(count: int, stickers: Path | None, seed: int) -> Iterator[tuple[str
         part = photo.crop((left, top, left + width, top + height))
         scale = size / (width * height) ** 0.5
         yield (
-            "photograph",
-            part.resize((round(width * scale), round(height * scale)), Image.Resampling.LANCZOS),
+            "photographs",
+            part.resize((round(width * scale), round(height * scale)), LANCZOS),
         )
 
 
@@ -104,7 +148,7 @@ def coded(form: str, quality: int) -> Attack:
 def resized(scale: float) -> Attack:
     def attack(image: Image.Image) -> Image.Image:
         size = (round(image.width * scale), round(image.height * scale))
-        return image.resize(size, Image.Resampling.LANCZOS)
+        return image.resize(size, LANCZOS)
 
     return attack
 
@@ -224,11 +268,14 @@ def ids(seed: int) -> Iterator[str]:
         yield "".join(code.ALPHABET[k] for k in drawn.integers(32, size=code.ID_LENGTH))
 
 
-def run_pictures(count: int, stickers: Path | None) -> None:
+Row = tuple[bool, bool, float, bool]  # present, id read, share of code bits right, QIM's id read
+
+
+def run_pictures(count: int, folder: Path | None) -> None:
     qim = Qim(KEY)
-    rows: dict[str, list[tuple[bool, bool, float, bool]]] = {name: [] for name in ATTACKS}
-    quality: dict[str, list[tuple[float, float, float]]] = {"photograph": [], "sticker": []}
-    made = zip(pictures(count, stickers, 1), ids(1), strict=False)
+    rows: dict[str, dict[str, list[Row]]] = {}
+    quality: dict[str, list[tuple[float, float, float]]] = {}
+    made = zip(pictures(count, folder, 1), ids(1), strict=False)
     for number, ((kind, image), asset_id) in enumerate(made):
         wanted = code.pack(asset_id)
         pixels = pixels_of(image)
@@ -236,10 +283,11 @@ def run_pictures(count: int, stickers: Path | None) -> None:
         before = flat(pixels)
         other = qim.embed(before, wanted)
         likeness = structural_similarity(np.asarray(before), np.asarray(marked), channel_axis=2)
-        quality[kind].append((psnr(before, marked), likeness, psnr(before, other)))
+        figures = (psnr(before, marked), likeness, psnr(before, other))
+        quality.setdefault(kind, []).append(figures)
         for name, attack in ATTACKS.items():
             found = picture.detect(pixels_of(attack(marked)), KEY)
-            rows[name].append(
+            rows.setdefault(kind, {}).setdefault(name, []).append(
                 (
                     found.present,
                     found.payload == wanted,
@@ -254,53 +302,56 @@ def run_pictures(count: int, stickers: Path | None) -> None:
 def print_pictures(
     count: int,
     quality: dict[str, list[tuple[float, float, float]]],
-    rows: dict[str, list[tuple[bool, bool, float, bool]]],
+    rows: dict[str, dict[str, list[Row]]],
 ) -> None:
     print(f"after {count} pictures:")
     for kind, values in quality.items():
-        if values:
-            ours, likeness, theirs = np.mean(values, axis=0)
-            least = np.min(values, axis=0)
-            print(
-                f"{len(values)} {kind}s: PSNR {ours:.1f} dB (least {least[0]:.1f}), SSIM"
-                f" {likeness:.4f} (least {least[1]:.4f}); QIM's PSNR {theirs:.1f} dB"
-            )
-    print("| attack | present | id read | code bits right | id read, QIM |")
-    print("| --- | --- | --- | --- | --- |")
-    for name, each in rows.items():
+        ours, likeness, theirs = np.mean(values, axis=0)
+        least = np.min(values, axis=0)
+        print(
+            f"{len(values)} {kind}: PSNR {ours:.1f} dB (least {least[0]:.1f}), SSIM"
+            f" {likeness:.4f} (least {least[1]:.4f}); QIM's PSNR {theirs:.1f} dB"
+        )
+    kinds = list(rows)
+    print("| attack | present | id read | code bits right | id read, QIM |", *kinds, sep=" | ")
+    print("| --- " * (5 + len(kinds)) + "|")
+    for name in ATTACKS:
+        each = [row for kind in kinds for row in rows[kind][name]]
         present, known, right, theirs = np.mean(each, axis=0)
-        print(f"| {name} | {present:.1%} | {known:.1%} | {right:.1%} | {theirs:.1%} |", flush=True)
+        apart = [np.mean(rows[kind][name], axis=0)[:2] for kind in kinds]
+        print(
+            f"| {name} | {present:.1%} | {known:.1%} | {right:.1%} | {theirs:.1%} |",
+            " | ".join(f"{there:.0%} / {read:.0%}" for there, read in apart),
+            "|",
+            flush=True,
+        )
 
 
-def run_small(count: int, stickers: Path | None) -> None:
+def run_small(count: int, folder: Path | None) -> None:
     """What is held at 64, 128 and 256 pixels."""
-    drawings = sorted(stickers.glob("*.png"))[:count] if stickers is not None else []
     photos = photographs()
     print("| pixels | kind | attack | present | id read |\n| --- | --- | --- | --- | --- |")
     for size in (64, 128, 192, 256):
-        for kind in ("photograph", "sticker"):
-            made = (
-                [Image.open(path).convert("RGBA") for path in drawings]
-                if kind == "sticker"
-                else [p.crop((0, 0, min(p.size), min(p.size))) for p in photos]
-            )
+        made = {"photographs": [p.crop((0, 0, min(p.size), min(p.size))) for p in photos]}
+        made["photographs"] = [p.resize((size, size), LANCZOS) for p in made["photographs"]]
+        for kind, following in drawings(folder).items():
+            made[kind] = [following(size) for _ in range(count)]
+        for kind, images in made.items():
             for name in ("none", "JPEG 90", "JPEG 75", "resized 0.75x", "crop 10 % left and top"):
                 hits = []
-                for image, asset_id in zip(made, ids(2), strict=False):
-                    small = image.resize((size, size), Image.Resampling.LANCZOS)
+                for small, asset_id in zip(images, ids(2), strict=False):
                     wanted = code.pack(asset_id)
                     marked = flat(picture.embed(pixels_of(small), wanted, KEY))
                     found = picture.detect(pixels_of(ATTACKS[name](marked)), KEY)
                     hits.append((found.present, found.payload == wanted))
-                if hits:
-                    present, known = np.mean(hits, axis=0)
-                    row = f"| {size} | {kind} | {name} | {present:.0%} | {known:.0%} |"
-                    print(row, flush=True)
+                present, known = np.mean(hits, axis=0)
+                row = f"| {size} | {kind} | {name} | {present:.0%} | {known:.0%} |"
+                print(row, flush=True)
 
 
-def run_unmarked(count: int, stickers: Path | None) -> None:
+def run_unmarked(count: int, folder: Path | None) -> None:
     chances, wrong = [], []
-    for number, (_, image) in enumerate(pictures(count, stickers, 3)):
+    for number, (_, image) in enumerate(pictures(count, folder, 3)):
         if number % 100 == 99:
             print(f"{number} pictures, least {min(chances):.3g}", flush=True)
         chances.append(picture.detect(pixels_of(image), KEY).probability)
@@ -434,11 +485,10 @@ def run_sounds(speech: Path) -> None:
     )
 
 
-def run_plots(folder: Path, stickers: Path | None) -> None:
+def run_plots(folder: Path, drawn: Path | None) -> None:
     """What a mark looks like, ten times amplified; and how far the id is read."""
-    drawings = sorted(stickers.glob("*.png"))[3:5] if stickers is not None else []
     shown = [photo.crop((0, 0, 300, 300)) for photo in photographs()[:3]]
-    shown += [Image.open(p).convert("RGBA").resize((300, 300)) for p in drawings]
+    shown += [following(300).resize((300, 300)) for following in drawings(drawn).values()]
     shown += [Image.new("RGBA", (300, 300), (200, 180, 160))]
     sheet = Image.new("RGB", (200 * len(shown), 600))
     for number, image in enumerate(shown):
@@ -459,11 +509,14 @@ def run_plots(folder: Path, stickers: Path | None) -> None:
         ("cut from every side", crops, [cropped(c, c, c, c) for c in crops]),
     )
     figure, axes = plt.subplots(1, len(curves), figsize=(11, 2.6), sharey=True)
-    for size in (512, 256, 128):
+    shown = {f"photographs, {size}": photographs() for size in (512, 256, 128)}
+    for kind, following in drawings(drawn).items():
+        shown[f"{kind}, 512"] = [following(512) for _ in range(20)]
+    for name, images in shown.items():
+        size = int(name.rpartition(" ")[2])
         marked = []
-        for photo, asset_id in zip(photographs(), ids(6), strict=False):
-            scale = size / (photo.width * photo.height) ** 0.5
-            small = resized(scale)(photo)
+        for image, asset_id in zip(images, ids(6), strict=False):
+            small = resized(size / (image.width * image.height) ** 0.5)(image)
             wanted = code.pack(asset_id)
             marked.append((flat(picture.embed(pixels_of(small), wanted, KEY)), wanted))
         for axis, (label, points, attacks) in zip(axes, curves, strict=True):
@@ -471,11 +524,11 @@ def run_plots(folder: Path, stickers: Path | None) -> None:
                 np.mean([picture.detect(pixels_of(a(m)), KEY).payload == w for m, w in marked])
                 for a in attacks
             ]
-            axis.plot(points, 100 * np.array(shares), marker=".", label=f"{size} pixels")
+            axis.plot(points, 100 * np.array(shares), marker=".", label=name)
             axis.set_xlabel(label)
-            print(size, label, dict(zip(points, np.round(shares, 2).tolist(), strict=True)))
+            print(name, label, dict(zip(points, np.round(shares, 2).tolist(), strict=True)))
     axes[0].set_ylabel("id read, %")
-    axes[0].legend(fontsize=7)
+    axes[-1].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(folder / "seal-watermark-pictures.png", dpi=80)
 
@@ -520,20 +573,20 @@ def main() -> None:
         "what", choices=("pictures", "small", "unmarked", "sounds", "cost", "plots")
     )
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
-    parser.add_argument("--stickers", type=Path)
+    parser.add_argument("--drawings", type=Path)
     parser.add_argument("--speech", type=Path)
     parser.add_argument("--count", type=int)
     args = parser.parse_args()
     if args.what == "pictures":
-        run_pictures(args.count or 200, args.stickers)
+        run_pictures(args.count or 200, args.drawings)
     elif args.what == "small":
-        run_small(args.count or 40, args.stickers)
+        run_small(args.count or 40, args.drawings)
     elif args.what == "unmarked":
-        run_unmarked(args.count or 1000, args.stickers)
+        run_unmarked(args.count or 1000, args.drawings)
     elif args.what == "sounds":
         run_sounds(args.speech)
     elif args.what == "plots":
-        run_plots(args.out, args.stickers)
+        run_plots(args.out, args.drawings)
     else:
         run_cost()
 
