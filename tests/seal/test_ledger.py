@@ -342,6 +342,7 @@ def test_leaving_a_mark_out_needs_a_reason() -> None:
         asset_id=st.text(),
         phash=st.none() | st.integers(0, 2**64 - 1),
         soundprint=st.none() | st.binary(min_size=64, max_size=64),
+        filmprint=st.none() | st.binary(min_size=64, max_size=64),
         opt_outs=st.tuples(st.text()),
         reason=st.text(min_size=1).filter(str.strip),
     )

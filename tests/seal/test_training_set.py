@@ -81,7 +81,7 @@ def test_an_index_holds_names_and_prints_and_reads_back(folder: Path, tmp_path: 
 
 def test_a_damaged_or_empty_set_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NotFoundError, match="no picture, text or sound"):
+    with pytest.raises(NotFoundError, match="no picture, film, text or sound"):
         index_of(tmp_path / "empty", "nothing")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     with pytest.raises(InputError, match=r"broken\.png"):

@@ -1,9 +1,9 @@
-"""Fingerprints: short marks of what a picture, a sound or a text is like, not of its bytes.
+"""Fingerprints: short marks of what a picture, a sound, a film or a text is like, not of its bytes.
 
 A copy that was scaled, encoded anew or lightly changed has nearly the same mark. How far two
 marks lie apart says how unlike the contents are.
 
-N shingles, P permutations, S samples, C channels.
+N shingles or films, P permutations, S samples, C channels, F frames of a film.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,12 @@ _LOWEST, _HIGHEST = 150.0, 3500.0  # Hz; what MP3 at 64 kbit/s and a telephone k
 _FRAME_SECONDS = 0.064
 _SILENCE = 10 ** (-28 / 20)  # of the loudest frame, so that some noise does not count
 
+# A film: hashes of frames at fixed shares of its length.
+FRAMES = 8
+_PLAIN = 4.0  # grey levels of deviation; what has less, such as black, tells nothing
+_LEAST_FRAMES = 3
+_CHUNK = 4096  # films that are compared at once
+
 # A text: 128 permutations give Jaccard's similarity with a standard error of at most 0.044.
 _PERMUTATIONS = 128
 _WORDS, _CHARACTERS = 3, 5  # of a shingle
@@ -35,6 +42,7 @@ _FEWEST = 8  # words or characters: what is shorter, strangers write alike
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNIT = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")  # a character of those, or a word
 
+FILMPRINT_BYTES = 8 * FRAMES
 SOUNDPRINT_BYTES = (_TIMES - 1) * (_BANDS - 1) // 8
 MINHASH_BYTES = 4 * _PERMUTATIONS
 
@@ -133,6 +141,56 @@ def _band_powers(mono: NDArray[np.float64], sample_rate: int, size: int) -> NDAr
         bands = np.add.reduceat(spectrum, limits, axis=1)[:, :-1]  # (frames, bands)
         np.add.at(power, place[first : first + 256], bands)
     return power / np.bincount(place, minlength=_TIMES)[:, None]
+
+
+def filmprint(frames: Sequence[NDArray[np.uint8] | None]) -> bytes | None:
+    """A film's fingerprint: the perceptual hashes of 8 of its frames, little-endian, 64 bytes.
+
+    None: less than three of them show anything. A frame that is missing, or all of one colour as
+    in a fade, has the hash 0.
+
+    Args:
+        frames: `FRAMES` of them, as `phash`; None: it could not be decoded.
+    """
+    hashes = [0 if frame is None or frame.std() < _PLAIN else phash(frame) for frame in frames]
+    if np.count_nonzero(hashes) < _LEAST_FRAMES:
+        return None
+    return np.array(hashes, "<u8").tobytes()
+
+
+def filmprint_distance(first: bytes, second: bytes) -> float:
+    """In how many of 64 bits two films' frames differ; see `between`."""
+    return float(between(np.frombuffer(first, "<u8")[None], np.frombuffer(second, "<u8"))[0])
+
+
+def between(rows: NDArray[np.uint64], row: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """The distances from one film's hashes to those of others.
+
+    The modified Hausdorff distance of Dubuisson and Jain (1994), "A Modified Hausdorff Distance
+    for Object Matching", d22 there: each frame is held against the closest of the other film, and
+    the average is taken; of the two directions the larger. So the order of scenes does not count,
+    nor does a little that was cut off.
+
+    Args:
+        rows: of the others, (N, F).
+        row: of the one, (F,).
+
+    Returns:
+        Bits of 64, (N,).
+    """
+    own = row[row != 0]  # (f,)
+    found = [_hausdorff(rows[i : i + _CHUNK], own) for i in range(0, len(rows), _CHUNK)]
+    return np.concatenate(found) if found else np.empty(0)
+
+
+def _hausdorff(rows: NDArray[np.uint64], own: NDArray[np.uint64]) -> NDArray[np.float64]:
+    bits = np.bitwise_count(rows[:, :, None] ^ own)  # (N, F, f)
+    shown = rows != 0  # (N, F)
+    bits[~shown] = 64
+    there = np.where(shown, bits.min(axis=2), 0).sum(axis=1) / np.maximum(1, shown.sum(axis=1))
+    back = bits.min(axis=1).mean(axis=1)  # (N,)
+    larger: NDArray[np.float64] = np.maximum(there, back)
+    return larger
 
 
 def _units(text: str) -> list[str]:

@@ -45,7 +45,7 @@ __all__ = ["SAME", "Action", "Audit", "Entry", "Head", "Ledger", "Match", "Probl
 FILE, HEAD = "ledger.jsonl", "head.json"
 
 # Within these distances two things are taken for one; see `originality.LIMITS`.
-SAME: Mapping[Measure, float] = {"picture": 10.0, "sound": 0.3, "text": 0.6}
+SAME: Mapping[Measure, float] = {"picture": 10.0, "sound": 0.3, "film": 10.0, "text": 0.6}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self, get_args
 
 from vermilion.errors import InputError
-from vermilion.seal.fingerprints import MINHASH_BYTES, SOUNDPRINT_BYTES
+from vermilion.seal.fingerprints import FILMPRINT_BYTES, MINHASH_BYTES, SOUNDPRINT_BYTES
 from vermilion.seal.originality import Prints
 
 Action = Literal["sealed", "exported", "opted-out", "imported", "repaired", "damaged"]
@@ -41,6 +41,7 @@ class Entry:
         format: the released file's suffix.
         phash: of a picture, from `fingerprints.phash`.
         soundprint: of a sound, from `fingerprints.soundprint`.
+        filmprint: of a film, from `fingerprints.filmprint`.
         minhash: of a text, from `fingerprints.minhash`.
         opt_outs: what was left out: "visible mark", "label", ...
         reason: why; needed where something was left out.
@@ -58,6 +59,7 @@ class Entry:
     format: str = ""
     phash: int | None = None
     soundprint: bytes | None = None
+    filmprint: bytes | None = None
     minhash: bytes | None = None
     opt_outs: tuple[str, ...] = ()
     reason: str = ""
@@ -73,14 +75,16 @@ class Entry:
     @property
     def prints(self) -> Prints:
         """Its fingerprints."""
-        return Prints(picture=self.phash, sound=self.soundprint, text=self.minhash)
+        return Prints(
+            picture=self.phash, sound=self.soundprint, film=self.filmprint, text=self.minhash
+        )
 
     def to_json(self, previous: str) -> str:
         """Its canonical JSON: sorted keys, no spaces, ASCII; what is empty is left out."""
         values = {key: value for key, value in asdict(self).items() if value not in ("", (), None)}
         if self.phash is not None:
             values["phash"] = f"{self.phash:016x}"
-        for key in ("soundprint", "minhash"):
+        for key in ("soundprint", "filmprint", "minhash"):
             if key in values:
                 values[key] = base64.b64encode(values[key]).decode()
         values["previous"] = previous
@@ -104,6 +108,7 @@ class Entry:
                 **known,
                 phash=prints.picture,
                 soundprint=prints.sound,
+                filmprint=prints.film,
                 minhash=prints.text,
                 opt_outs=tuple(values.get("opt_outs", ())),
             )
@@ -129,13 +134,15 @@ def prints_of(values: Mapping[str, Any]) -> Prints:
     Raises:
         ValueError: one of them is none.
     """
-    picture, sound, text = map(values.get, ("phash", "soundprint", "minhash"))
-    if picture is None and sound is None and text is None:
+    keys = ("phash", "soundprint", "filmprint", "minhash")
+    picture, sound, film, text = map(values.get, keys)
+    if picture is None and sound is None and film is None and text is None:
         return _NONE
     try:
         return Prints(
             picture=None if picture is None else _hash(picture),
             sound=None if sound is None else _bytes(sound, SOUNDPRINT_BYTES),
+            film=None if film is None else _bytes(film, FILMPRINT_BYTES),
             text=None if text is None else _bytes(text, MINHASH_BYTES),
         )
     except TypeError as error:

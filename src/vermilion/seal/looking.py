@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vermilion.errors import MissingExtraError
+from vermilion.errors import InputError, MissingExtraError
 from vermilion.seal import fingerprints
 from vermilion.seal.findings import Finding
 from vermilion.seal.formats import Format
@@ -100,9 +100,16 @@ def look(
     elif isinstance(expected, InFilm):
         films = import_module("vermilion.seal.media.films")
         mark = expected.look(films.opening(content))
+    why = f"a .{form.suffix} holds none"
     if thorough and form.medium == "drawing":
         prints = prints_of(content, form)
-    return Seen(None, f"a .{form.suffix} holds none", prints, mark)
+    elif thorough:
+        try:
+            prints = prints_of(content, form)
+        except (InputError, MissingExtraError) as error:
+            # Whether a broken film is as it was signed can still be told.
+            why = str(error).rstrip(".")
+    return Seen(None, why, prints, mark)
 
 
 def prints_of(content: bytes, form: Format) -> Prints:
@@ -110,7 +117,7 @@ def prints_of(content: bytes, form: Format) -> Prints:
 
     Raises:
         InputError: it is damaged.
-        MissingExtraError: sound needs a part that is not installed.
+        MissingExtraError: sound or film needs a part that is not installed.
     """
     if form.medium == "picture":
         return Prints(picture=fingerprints.phash(pictures.decode(content, form).frames[0]))
@@ -120,6 +127,10 @@ def prints_of(content: bytes, form: Format) -> Prints:
     if form.medium == "sound":
         sound = import_module("vermilion.seal.media.sounds").decode(content, form)
         return Prints(sound=soundprint(sound.wave, sound.sample_rate))
+    if form.medium == "film":
+        frames = import_module("vermilion.seal.media.film_frames")
+        shown = frames.at_shares(content, fingerprints.FRAMES)
+        return Prints(film=None if shown is None else fingerprints.filmprint(shown))
     if form.medium in ("text", "document"):
         return Prints(text=fingerprints.minhash(_said(content, form)))
     return Prints()

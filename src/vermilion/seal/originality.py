@@ -1,4 +1,4 @@
-"""Originality: how far a picture, a sound or a text lies from the closest thing that is known.
+"""Originality: how far something lies from the closest thing that is known.
 
 The score is 0 where the two are the same but for their encoding, and 1 where they are no more
 alike than things that have nothing to do with one another. Between the two it grows evenly with
@@ -21,15 +21,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from vermilion.errors import InputError
+from vermilion.seal.fingerprints import between
 
 PRINTS_FILE = "prints.safetensors"  # in a model's folder: what it was trained on
 
-Measure = Literal["picture", "sound", "text", "vector"]
+Measure = Literal["picture", "sound", "film", "text", "vector"]
 
 # Distances up to the first are those of copies, from the second on those of strangers.
 LIMITS: dict[Measure, tuple[float, float]] = {
     "picture": (4, 24),  # bits of 64
     "sound": (0.1, 0.4),  # share of the bits
+    "film": (4, 20),  # bits of 64
     "text": (0.05, 1.0),  # 1 minus Jaccard's similarity
     "vector": (0.05, 0.6),  # 1 minus the cosine
 }
@@ -42,12 +44,14 @@ class Prints:
     Attributes:
         picture: from `fingerprints.phash`.
         sound: from `fingerprints.soundprint`.
+        film: from `fingerprints.filmprint`.
         text: from `fingerprints.minhash`.
         vector: from an eye that the index knows nothing of, of any length but 0, (D,).
     """
 
     picture: int | None = None
     sound: bytes | None = None
+    film: bytes | None = None
     text: bytes | None = None
     vector: NDArray[np.float32] | None = None
 
@@ -59,7 +63,7 @@ class Near:
     Attributes:
         name: its id.
         measure: which fingerprints were compared.
-        distance: between them; bits of 64 for pictures, else 0 to 1 (vectors: to 2).
+        distance: between them; bits of 64 for pictures and films, else 0 to 1 (vectors: to 2).
         score: of originality, 0 to 1; see the top of this file.
     """
 
@@ -217,6 +221,8 @@ def _rows(prints: Prints) -> Iterator[tuple[Measure, NDArray[Any]]]:
         yield "picture", np.array([prints.picture], np.uint64)
     if prints.sound is not None:
         yield "sound", np.frombuffer(prints.sound, np.uint64)
+    if prints.film is not None:
+        yield "film", np.frombuffer(prints.film, "<u8")
     if prints.text is not None:
         yield "text", np.frombuffer(prints.text, "<u4")
     if prints.vector is not None:
@@ -231,6 +237,8 @@ def _distances(measure: Measure, rows: NDArray[Any], row: NDArray[Any]) -> NDArr
         distances = np.bitwise_count(rows[:, 0] ^ row[0])
     elif measure == "sound":
         distances = np.bitwise_count(rows ^ row).sum(axis=1, dtype=np.int64) / (8 * row.nbytes)
+    elif measure == "film":
+        distances = between(rows, row)
     elif measure == "text":
         distances = 1 - np.count_nonzero(rows == row, axis=1) / len(row)
     else:

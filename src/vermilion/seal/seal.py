@@ -183,8 +183,11 @@ class Sealer:
         originals, known, bare = {entry.original_sha256}, self.known, stamped.bare
         shelf = None if known is None else known.shelf(but=about.asset_id)
         learnt = None if known is None or not about.model else known.trained_on(about.model)
+        # A copy of what was sealed here has a mark already; with a second one it is further away.
+        seen = (stamped.prints, bare)
+        matches = [match for prints in seen for match in self.ledger.find(prints=prints)]
         found = [
-            *resemblance.sealed(self.ledger.find(prints=stamped.prints), originals),
+            *resemblance.sealed(matches, originals),
             *resemblance.kept(shelf, bare, originals),
             *resemblance.trained_on(learnt, bare, about.model),
         ]
@@ -349,6 +352,7 @@ def _entry(
         format=form.suffix,
         phash=stamped.prints.picture,
         soundprint=stamped.prints.sound,
+        filmprint=stamped.prints.film,
         minhash=stamped.prints.text,
         opt_outs=() if options.mark else ("visible mark",),
         reason=options.reason,

@@ -21,17 +21,17 @@ from typing import Any
 from vermilion.errors import StorageError
 from vermilion.seal.originality import Index, Near, Prints
 
-_VERSION = 2  # of the table and of what has fingerprints; another one is made anew
+_VERSION = 3  # of the table and of what has fingerprints; another one is made anew
 _TABLE = """
     DROP TABLE IF EXISTS kept;
     DROP TABLE IF EXISTS facts;
     CREATE TABLE kept (
         number INTEGER PRIMARY KEY AUTOINCREMENT, asset_id TEXT UNIQUE, sha256 TEXT, time TEXT,
-        made_here INTEGER, parents TEXT, picture TEXT, sound TEXT, text TEXT
+        made_here INTEGER, parents TEXT, picture TEXT, sound TEXT, film TEXT, text TEXT
     );
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT);
 """
-_ROW = "asset_id, sha256, time, made_here, parents, picture, sound, text"
+_ROW = "asset_id, sha256, time, made_here, parents, picture, sound, film, text"
 _WAIT = 60.0  # seconds for another process that writes
 
 
@@ -129,11 +129,12 @@ class Shelf:
             json.dumps(kept.parents),
             None if prints.picture is None else f"{prints.picture:016x}",
             None if prints.sound is None else base64.b64encode(prints.sound).decode(),
+            None if prints.film is None else base64.b64encode(prints.film).decode(),
             None if prints.text is None else base64.b64encode(prints.text).decode(),
         )
         with self._open() as base:
             base.execute(
-                f"INSERT OR IGNORE INTO kept ({_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                f"INSERT OR IGNORE INTO kept ({_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 row,
             )
 
@@ -225,6 +226,7 @@ class Shelf:
         parents: str,
         picture: str | None,
         sound: str | None,
+        film: str | None,
         text: str | None,
     ) -> None:
         self._rows[asset_id] = Kept(
@@ -238,6 +240,7 @@ class Shelf:
         prints = Prints(
             picture=None if picture is None else int(picture, 16),
             sound=None if sound is None else base64.b64decode(sound),
+            film=None if film is None else base64.b64decode(film),
             text=None if text is None else base64.b64decode(text),
         )
         self._index.add(asset_id, prints)

@@ -147,16 +147,16 @@ def _with_sound_mark(
 
 
 def _film(work: Work) -> Stamped:
+    bare = prints_of(work.content, work.form)
     if not work.options.mark:
-        return Stamped(work.content)
+        return Stamped(work.content, prints=bare, bare=bare)
     films = import_module("vermilion.seal.media.films")
     marks = import_module("vermilion.seal.marks.film")
     over = marks.over(work.words, place=work.options.place, style=work.options.style)
     content = films.edit(work.content, work.form, picture=over)
     expected = InFilm(work.words, over.stamp, marks.LEAST)
-    return Stamped(
-        content, {"mark": {"words": work.words, "seconds": marks.SECONDS}}, expected=expected
-    )
+    notes = {"mark": {"words": work.words, "seconds": marks.SECONDS}}
+    return Stamped(content, notes, prints_of(content, work.form), bare, expected)
 
 
 def _text(work: Work) -> Stamped:

@@ -1,10 +1,11 @@
-"""A training set's index: fingerprints of its pictures, texts and sounds, which go with the model.
+"""A training set's index: fingerprints of all that is in it, which go with the model.
 
     folder of files → fingerprints → prints.safetensors in the model's folder
 
-The file is safetensors: an array for each measure (`picture` uint64 (N, 1), `sound` uint64 (N, 8),
-`text` uint32 (N, 128)), and in its metadata `source`, the training set's name, and `names`, JSON of
-measure to the N names. It holds no content, and nothing of the content can be made from it.
+The file is safetensors: an array for each measure (`picture` uint64 (N, 1), `sound` and
+`film` uint64 (N, 8), `text` uint32 (N, 128)), and in its metadata `source`, the training set's
+name, and `names`, JSON of measure to the N names. It holds no content, and nothing of the content
+can be made from it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def index_of(
     seldom as long as what it read.
 
     Args:
-        folder: of pictures, texts and sounds; files of other kinds are passed over.
+        folder: of files; those that cannot be sealed are passed over.
         source: the training set's name, for people.
         on_file: told how many files are done, and of how many.
 
@@ -57,7 +58,9 @@ def index_of(
             raise InputError(f"{path}: {error}") from None
         on_file(done, len(paths))
     if len(index) == 0:
-        raise NotFoundError(f"folder: {folder} has no picture, text or sound to take prints of")
+        raise NotFoundError(
+            f"folder: {folder} has no picture, film, text or sound to take prints of"
+        )
     return index
 
 
@@ -78,4 +81,4 @@ def _form(path: Path) -> Format | None:
         form = format_of(suffix)
     except InputError:
         return None
-    return form if form.medium in ("picture", "drawing", "sound", "text", "document") else None
+    return form
