@@ -93,7 +93,7 @@ def train_and_publish(
     watch: Watch | None,
     train: Callable[[Path, Path, World, Watch], Run],
     card: Callable[[Run], Card],
-    beside: Callable[[Path], object] = lambda folder: None,
+    beside: Callable[[Path, Path], object] = lambda model, run: None,
 ) -> Trained:
     """Train with all processes that there are; the first puts the model where models live.
 
@@ -103,7 +103,7 @@ def train_and_publish(
         watch: told what happens; None: nobody is.
         train: trains, given the run's folder, the folder of caches, this process and who watches.
         card: describes the finished model.
-        beside: puts more into the published model's folder.
+        beside: puts more into the published model's folder, given that and the run's.
     """
     house = get_settings()
     folder = out if out is not None else house.home / "runs" / name
@@ -112,7 +112,7 @@ def train_and_publish(
         published = None
         if run.model is not None and world.first:
             published = Store(house.models_dir).publish(run.model, card(run))
-            beside(house.models_dir / name)
+            beside(house.models_dir / name, folder)
     return Trained(name=name, run=run, card=published)
 
 

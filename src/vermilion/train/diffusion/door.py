@@ -18,6 +18,7 @@ from vermilion.runtime.cards import Card
 from vermilion.runtime.device import choose_device
 from vermilion.runtime.store import Store
 from vermilion.settings import get_settings
+from vermilion.train.diffusion import learnt
 from vermilion.train.diffusion.dataset import OnPicture, look
 from vermilion.train.diffusion.estimate import Estimate, estimate
 from vermilion.train.diffusion.options import (
@@ -84,6 +85,7 @@ def train_diffusion(
         watch,
         partial(train, order.request, on_picture=on_picture),
         lambda run: _card(order, run, licence),
+        beside=lambda model, run: learnt.publish(run, model),
     )
 
 

@@ -6,6 +6,7 @@ FOLDER/samples/        sheets of what the model painted on the way
 FOLDER/checkpoints/    the newest ones
 FOLDER/best/           weights with the lowest validation loss
 FOLDER/vae/            the same of the first stage, and its model/, which --vae takes
+FOLDER/prints.safetensors  fingerprints of what was trained on
 FOLDER/model/          the finished model, as diffusers opens it
 """
 
@@ -19,6 +20,7 @@ from vermilion.models.diffusion.net import UNet
 from vermilion.models.diffusion.parts import STEM
 from vermilion.models.diffusion.vae import AutoencoderKL
 from vermilion.models.files import save_tensors, write_json
+from vermilion.train.diffusion import learnt
 from vermilion.train.diffusion.autoencoder import AutoencoderTask, scaled
 from vermilion.train.diffusion.dataset import OnPicture
 from vermilion.train.diffusion.lora import save_lora
@@ -74,6 +76,7 @@ def train(
         take(trainer.learner, folder, best=request.objective.publish == "best")
         if world.first:
             _finish(prepared, request, model)
+            learnt.write(prepared.data.train, request.data.absolute().name, folder)
         world.wait()
     return _ended(folder, model, outcome, prepared)
 

@@ -68,7 +68,7 @@ def train_lm(
         watch,
         partial(train, request, on_tokens=on_tokens),
         lambda run: _card(order, run, licence),
-        beside=lambda folder: index(request.data, request.field, folder),
+        beside=lambda model, run: index(request.data, request.field, model),
     )
 
 
