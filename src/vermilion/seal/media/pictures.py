@@ -21,6 +21,7 @@ from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, UnidentifiedImageErr
 
 from vermilion.errors import InputError
 from vermilion.seal.formats import Format
+from vermilion.seal.media import png
 
 Pixels = NDArray[np.uint8]
 
@@ -290,6 +291,8 @@ def encode(picture: Picture, form: Format, quality: int | None = None) -> bytes:
     options |= _options(picture, form, quality)
     if len(images) > 1:
         options |= {"save_all": True, "append_images": images[1:]} | _times(picture, form)
+    if form.suffix == "png" and len(images) == 1:
+        return png.encode(np.asarray(images[0]), options.get("icc_profile"), picture.dpi)
     sink = io.BytesIO()
     try:
         images[0].save(sink, plugin, **options)
@@ -318,8 +321,7 @@ def _options(picture: Picture, form: Format, quality: int | None) -> dict[str, A
         return {"compression": "tiff_deflate"}
     if form.suffix == "gif":
         return {"optimize": False}
-    # After PNG's filters runs are what repeats: this strategy takes a quarter of the usual time,
-    # and photographs come out smaller.
+    # As in `media.png`, for moving ones.
     return {"compress_type": zlib.Z_RLE}
 
 
