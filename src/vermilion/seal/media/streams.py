@@ -29,7 +29,10 @@ _LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 8: "
 # The encoder for what a file holds, where it has another name; lossless sound stays lossless.
 _ENCODERS = {"mp3": "libmp3lame", "mp3float": "libmp3lame", "opus": "libopus", "vorbis": "libopus"}
 _USUAL = 96_000  # bits a second and channel where there is no source
-_BLOCK = 1 << 14
+_BLOCK = 1 << 14  # samples that are handed over at once
+# From so many bits a second and channel on FFmpeg's documentation calls the coder "fast" the better
+# one; it takes 0.6 of the time.
+_FAST_FROM = 64_000
 Readable = TypeVar("Readable", AudioStream, VideoStream)
 
 
@@ -87,7 +90,7 @@ def decode(content: bytes) -> Sound:
 
 def _blocks(file: InputContainer, stream: AudioStream) -> Iterator[NDArray[np.float32]]:
     """Decoded samples (S, C)."""
-    resampler = AudioResampler(format="flt", rate=stream.rate)
+    resampler = AudioResampler(format="flt", rate=stream.rate, frame_size=_BLOCK)
     for frame in chain(file.decode(stream), (None,)):
         for flat in resampler.resample(frame):
             wave = flat.to_ndarray().astype(np.float32, copy=False)
@@ -153,10 +156,15 @@ def add_sound(
     if channels not in _LAYOUTS:
         raise InputError(f"file: {channels} channels of sound cannot be written")
     formats = [f.name for f in av.Codec(codec, "w").audio_formats or ()]
-    added = out.add_stream(codec, rate=sound.sample_rate, layout=_LAYOUTS[channels])
+    bit_rate = bit_rate or _USUAL * channels
+    fast = codec == "aac" and bit_rate >= _FAST_FROM * channels
+    options = {"aac_coder": "fast"} if fast else {}
+    added = out.add_stream(
+        codec, rate=sound.sample_rate, options=options, layout=_LAYOUTS[channels]
+    )
     stream = cast(AudioStream, added)
     stream.codec_context.format = sample_format if sample_format in formats else formats[0]
-    stream.codec_context.bit_rate = bit_rate or _USUAL * channels
+    stream.codec_context.bit_rate = bit_rate
     try:
         stream.codec_context.open()
     except (av.FFmpegError, ValueError) as error:
