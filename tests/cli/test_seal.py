@@ -181,7 +181,7 @@ def test_an_index_of_a_training_set(shell: Shell, home: Path) -> None:
         assert said in shell.said
     (shown / "fox.png").unlink()
     shell("seal", "index", "shown", "--model", "painter", code=2)
-    assert "has no picture, text or sound" in shell.said
+    assert "has no picture, film, text or sound" in shell.said
     assert Index.read(path).source == "foxes"
 
 

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
 from tests.seal import pictures_files, sound_files
 from vermilion.errors import InputError, SealError, StorageError
@@ -103,6 +104,9 @@ def test_every_kind_is_sealed_and_reads_back(shared: Sealer, suffix: str) -> Non
     assert verdict.label == Label(content_producer="Example-Studio", produce_id="k3f9x2ab")
     states = {finding.what: finding.state for finding in verdict.findings}
     assert states["ledger"] == "good"
+    # A few words and a drawing with many parts have no fingerprint.
+    bare = suffix in ("svg", "txt", "md", "json", "pdf")
+    assert states.pop("originality") == ("unknown" if bare else "good")
     assert {state for what, state in states.items() if what != "watermark"} == {"good"}
     if FORMATS[suffix].medium == "picture" and suffix != "gif":
         assert states["watermark"] == "good"
@@ -261,6 +265,27 @@ def test_a_stripped_copy_is_found_by_watermark_and_ledger(sealer: Sealer) -> Non
     assert ledger is not None
     assert ledger.facts["asset_id"] == "k3f9x2ab"
     assert "lost its credential" in verdict.summary
+
+
+def test_a_copy_that_looks_like_nothing_is_led_back_by_its_watermark(sealer: Sealer) -> None:
+    cat = pictures_files.saved(Image.fromarray(data.chelsea()), "png")
+    sealed = sealer.seal(cat, FORMATS["png"], ABOUT)
+    with Image.open(io.BytesIO(sealed.content)) as image:
+        part = image.convert("RGB").crop((20, 20, 430, 290))
+    ledger = sealer.verify(pictures_files.saved(part, "png"), FORMATS["png"])["ledger"]
+    assert ledger is not None
+    assert (ledger.state, ledger.facts["asset_id"]) == ("unknown", "k3f9x2ab")
+    assert ledger.words.startswith("asset k3f9x2ab, which its watermark names, was sealed here on")
+    stranger = sealer.verify(pictures_files.saved(texture(300, 320), "png"), FORMATS["png"])
+    assert stranger["ledger"] is not None
+    assert stranger["ledger"].state == "absent"
+
+
+def test_what_has_no_fingerprint_is_said_to_be_compared_with_nothing(sealer: Sealer) -> None:
+    sealer.seal(content("png"), FORMATS["png"], ABOUT)
+    short = sealer.verify(b"Three short words.\n", FORMATS["txt"])["originality"]
+    assert short is not None
+    assert (short.state, short.words[:21]) == ("unknown", "it has no fingerprint")
 
 
 def test_the_notes_say_whether_the_watermark_reads_back(sealer: Sealer) -> None:

@@ -24,6 +24,7 @@ class Recollection:
         prints: its fingerprints.
         credential: what it says of itself.
         known: what else is known; None: nothing.
+        hidden: id of the asset that its watermark names; empty: none.
 
     Attributes:
         sealed: id of the asset whose released file has the same bytes; empty: there is none.
@@ -41,6 +42,7 @@ class Recollection:
         prints: Prints,
         credential: Credential,
         known: Known | None = None,
+        hidden: str = "",
     ) -> None:
         self._digest, self._prints, self._credential = digest, prints, credential
         said = credential.asset_id if credential.state == "ours" else ""
@@ -50,7 +52,7 @@ class Recollection:
             same = (digest == entry.sha256, digest == entry.original_sha256)
             return [*same, bool(said) and entry.asset_id == said, True].index(True)
 
-        self._ledger, self._said = ledger, said
+        self._ledger, self._said, self._hidden = ledger, said, hidden
         self._matches = sorted(
             ledger.find(sha256=digest, prints=prints, count=_MOST_MATCHES), key=nearness
         )
@@ -134,6 +136,11 @@ class Recollection:
             entry = own[0].entry
             facts = {"asset_id": entry.asset_id, "number": entry.number, "time": entry.time}
             return self._added(facts, f"sealed here on {entry.time[:10]}")
+        if self._hidden and (own := self._ledger.find(asset_id=self._hidden, count=1)):
+            entry = own[0].entry
+            facts = {"asset_id": entry.asset_id, "number": entry.number, "time": entry.time}
+            words = f"asset {self._hidden}, which its watermark names, was sealed here on"
+            return Finding("ledger", "unknown", f"{words} {entry.time[:10]}", facts)
         state: State = "unknown" if self._credential.state == "trusted" else "absent"
         return Finding("ledger", state, "nothing like it was sealed here")
 
@@ -154,6 +161,9 @@ class Recollection:
         if self._relative is not None:
             words = f"{self._relative}; {words}"
             return Finding("originality", "good", words, self._relative.facts())
+        if self._prints == Prints():
+            words = "it has no fingerprint, so it was compared with nothing"
+            return Finding("originality", "unknown", words)
         return Finding("originality", "good", words)
 
 

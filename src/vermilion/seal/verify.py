@@ -110,7 +110,9 @@ def examine(
     asked = None
     if ledger is not None:
         digest = hashlib.sha256(content).hexdigest()
-        asked = Recollection(ledger, digest, seen.prints, credential, known)
+        found = seen.watermark
+        named = found.asset_id if found is not None and found.present else None
+        asked = Recollection(ledger, digest, seen.prints, credential, known, named or "")
         findings += [asked.whether_known(), asked.whether_original()]
     asset_id = _asset_id(credential, seen.watermark, asked)
     return Verdict(
