@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import DiffusionPipeline, DiTPipeline, DiTTransformer2DModel
+from torch.nn import functional as F
 
 from tests.models.diffusion.reference import distance, noise, our_vae, their_vae
 from tests.tiny import draw_weights
@@ -110,6 +112,50 @@ def test_text_and_vectors() -> None:
         net(x, TIMES, context)
 
 
+def test_a_label_is_spread_over_the_places() -> None:
+    config = DiTConfig(
+        **{**SMALL, "num_embeds_ada_norm": None},
+        cross_attention_dim=12,
+        projection_class_embeddings_input_dim=6,
+        label_map_dim=10,
+    )
+    net = DiT(config).eval()
+    draw_weights(net, 0)
+    side = config.sample_size
+    x, context, pooled = noise(2, 4, side, side), noise(2, 5, 12), noise(2, 6)
+    with torch.no_grad():
+        found = net(x, TIMES, context, pooled)
+        # By the equations at the top of the file, with all that the blocks add taken away.
+        bare = DiT(replace(config, num_layers=1)).eval()
+        state = {
+            k: v for k, v in net.state_dict().items() if not k.startswith("transformer_blocks")
+        }
+        bare.load_state_dict(state, strict=False)
+        for block in bare.transformer_blocks:
+            for weight in (*block.norm1.parameters(), *block.attn2.to_out.parameters()):
+                weight.zero_()
+        bare.proj_out_1.weight.zero_()
+        bare.proj_out_1.bias.zero_()
+        m = bare.label_map.linear_2(F.silu(bare.label_map.linear_1(pooled))).view(
+            2, -1, config.features
+        )
+        h = bare.pos_embed.proj(x).flatten(2).transpose(1, 2) + m
+        places = side // config.patch_size
+        h = h + bare._positions(places, places, x)
+        wanted = bare.proj_out_2(
+            F.layer_norm(h, (config.features,), eps=1e-6)
+        ) + bare.label_map.draft(m)
+        wanted = wanted.view(2, places, places, 2, 2, 4).permute(0, 5, 1, 3, 2, 4)
+        assert distance(bare(x, TIMES, context, pooled), wanted.reshape(x.shape)) < 1e-5
+        assert distance(net(x[1:], TIMES[1:], context[1:], pooled[1:]), found[1:]) < 1e-5
+        wide = noise(2, 4, side, 2 * side)
+        assert net(wide, TIMES, context, pooled).shape == wide.shape
+    assert DiTConfig.from_diffusers(config.to_diffusers()) == config
+    net.init_weights(seed=1)
+    with torch.no_grad():
+        assert net(x, TIMES, context, pooled).abs().max() == 0
+
+
 def test_it_begins_by_saying_nothing() -> None:
     net = DiT(DiTConfig(**SMALL))
     net.init_weights(seed=1)
@@ -124,6 +170,7 @@ def test_it_begins_by_saying_nothing() -> None:
         ({"patch_size": 0}, "patch_size: must be a whole number above 0"),
         ({"num_attention_heads": 1, "attention_head_dim": 6}, "attention_head_dim: heads and it"),
         ({"projection_class_embeddings_input_dim": 3}, "num_embeds_ada_norm: a label is"),
+        ({"label_map_dim": 8}, "label_map_dim: only a label that is a vector"),
     ],
 )
 def test_what_does_not_fit_together(fields: dict[str, Any], message: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from torch.nn import functional as F
 
 from tests.models.diffusion.reference import distance, noise, our_vae, their_vae
+from vermilion.models.diffusion.config import VAEConfig
 from vermilion.models.diffusion.pixels import PixelCodec
+from vermilion.models.diffusion.vae import AutoencoderKL as OurAutoencoderKL
 from vermilion.models.diffusion.vae import Gaussian
 
 
@@ -37,6 +41,28 @@ def test_encode_and_decode(fields: dict[str, Any]) -> None:
         assert distance(ours.decode(z[:1]), ours.decode(z)[:1]) < 1e-5
     assert ours.factor == 4
     assert ours.latent_channels == theirs.config.latent_channels
+
+
+def test_squares_of_pixels_are_a_vae_of_diffusers_on_channels() -> None:
+    """With patch_size it is AutoencoderKL of pictures whose squares became channels."""
+    theirs = their_vae(in_channels=16, out_channels=16)
+    plain = our_vae(theirs)
+    config = replace(plain.config, in_channels=4, out_channels=4, patch_size=2)
+    ours = OurAutoencoderKL(config).eval()
+    ours.load_state_dict(plain.state_dict())
+    x = noise(2, 4, 32, 48)
+    with torch.no_grad():
+        found = ours.encode(x)
+        wanted = theirs.encode(F.pixel_unshuffle(x, 2)).latent_dist
+        assert distance(found.mean, wanted.mean) < 1e-5
+        back = F.pixel_shuffle(theirs.decode(wanted.mean).sample, 2)
+        assert distance(ours.decode(wanted.mean), back) < 1e-5
+    assert ours.factor == 8
+    said = config.to_diffusers()
+    assert said["_class_name"] == "VermilionAutoencoderKL"
+    assert VAEConfig.from_diffusers(said) == config
+    with pytest.raises(ValueError, match="patch_size: this field is not supported"):
+        VAEConfig.from_diffusers({**said, "_class_name": "AutoencoderKL"})
 
 
 def test_the_distribution() -> None:

@@ -260,6 +260,7 @@ class UNetConfig:
 _EACH_LEVEL = ("layers_per_block", "attention_head_dim")
 
 
+THEIR_VAE, OUR_VAE = "AutoencoderKL", "VermilionAutoencoderKL"
 # What an autoencoder's config may also say.
 _VAE_ONLY: Mapping[str, tuple[Any, ...]] = {
     "act_fn": ("silu", "swish"),
@@ -289,6 +290,9 @@ class VAEConfig:
         use_quant_conv: whether a convolution of size 1 ends the encoder.
         use_post_quant_conv: whether one begins the decoder.
         mid_block_add_attention: whether the middles have attention.
+        patch_size: squares of so many pixels a side become channels before the encoder and pixels
+            again after the decoder, so that no map has a picture's height and width. diffusers
+            has no class for values other than 1.
 
     Raises:
         ValueError: values that there are not or that do not fit together; it names the field.
@@ -309,12 +313,13 @@ class VAEConfig:
     use_quant_conv: bool = True
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
+    patch_size: int = 1
 
     def __post_init__(self) -> None:
         levels = len(self.block_out_channels)
         for name in ("in_channels", "out_channels", "block_out_channels", "layers_per_block"):
             check_sizes(name, getattr(self, name))
-        for name in ("latent_channels", "norm_num_groups", "sample_size"):
+        for name in ("latent_channels", "norm_num_groups", "sample_size", "patch_size"):
             check_sizes(name, getattr(self, name))
         known = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
         for name, block in known.items():
@@ -334,7 +339,12 @@ class VAEConfig:
     @property
     def factor(self) -> int:
         """How many pixels of a picture's side a latent's pixel stands for."""
-        return int(2 ** (len(self.block_out_channels) - 1))
+        return int(self.patch_size * 2 ** (len(self.block_out_channels) - 1))
+
+    @property
+    def class_name(self) -> str:
+        """Of diffusers' class that opens it, or ours."""
+        return THEIR_VAE if self.patch_size == 1 else OUR_VAE
 
     @classmethod
     def from_diffusers(cls, config: Mapping[str, Any]) -> Self:
@@ -343,9 +353,14 @@ class VAEConfig:
         Raises:
             ValueError: a field that is not supported or cannot be used; it names it.
         """
-        check_choice("_class_name", config.get("_class_name"), ("AutoencoderKL",))
-        return cls(**known_fields(config, {field.name for field in fields(cls)}, _VAE_ONLY))
+        name: Any = config.get("_class_name")
+        check_choice("_class_name", name, (THEIR_VAE, OUR_VAE))
+        known = {field.name for field in fields(cls)} - (
+            {"patch_size"} if name == THEIR_VAE else set()
+        )
+        return cls(**known_fields(config, known, _VAE_ONLY))
 
     def to_diffusers(self) -> dict[str, Any]:
         """The config.json that diffusers opens."""
-        return {"act_fn": "silu", **written_fields(self, "AutoencoderKL")}
+        left_out = ("patch_size",) if self.class_name == THEIR_VAE else ()
+        return {"act_fn": "silu", **written_fields(self, self.class_name, left_out)}

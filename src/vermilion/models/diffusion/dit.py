@@ -6,6 +6,13 @@
     x = x + g2 * feed_forward(s2 norm(x) + b2)
     patches = W (s norm(x) + b)
 
+With `label_map_dim` a vector that says what is to be seen is also spread out: every place gets its
+own share of it, and a first draft of the picture is read off these alone. What a caption's picture
+looks like in the mean is then learnt by two products, and the blocks learn what is left to say.
+
+    m = W silu(W label)                              (T, F): for each place its own
+    x = x + m at the beginning; patches = patches + W m at the end
+
 Its weights are those of diffusers' DiTTransformer2DModel, but for the embedding of time and class:
 there each block has its own copy, here there is one, as in the paper. With text or a pooled vector
 it is a network that diffusers has no class for.
@@ -53,7 +60,7 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "norm_type": ("ada_norm_zero",),
     "upcast_attention": (False,),
 }
-_OF_OURS = ("cross_attention_dim", "projection_class_embeddings_input_dim")
+_OF_OURS = ("cross_attention_dim", "projection_class_embeddings_input_dim", "label_map_dim")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +80,8 @@ class DiTConfig:
         norm_eps: what the norm before the feed-forward layer adds to the variance.
         cross_attention_dim: D; None: it reads no text.
         projection_class_embeddings_input_dim: features of a label that is a vector.
+        label_map_dim: features between the two products that spread such a label over the places;
+            None: it is not spread.
 
     Raises:
         ValueError: values that there are not or that do not fit together; it names the field.
@@ -89,6 +98,7 @@ class DiTConfig:
     norm_eps: float = 1e-5
     cross_attention_dim: int | None = None
     projection_class_embeddings_input_dim: int | None = None
+    label_map_dim: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -99,6 +109,11 @@ class DiTConfig:
             raise ValueError("attention_head_dim: heads and it have to make a multiple of 4")
         if self.num_embeds_ada_norm and self.projection_class_embeddings_input_dim:
             raise ValueError("num_embeds_ada_norm: a label is a class or a vector, not both")
+        if self.label_map_dim and self.projection_class_embeddings_input_dim is None:
+            raise ValueError(
+                "label_map_dim: only a label that is a vector can be spread; set"
+                " projection_class_embeddings_input_dim too"
+            )
 
     @property
     def features(self) -> int:
@@ -192,6 +207,35 @@ class _Patches(nn.Module):
         self.proj = Conv2d(config.in_channels, config.features, side, stride=side)
 
 
+class LabelMap(nn.Module):
+    """A label for each place, and the draft that it makes.
+
+    Args:
+        size: features of a label.
+        inner: features between the products.
+        config: of the network.
+    """
+
+    def __init__(self, size: int, inner: int, config: DiTConfig) -> None:
+        super().__init__()
+        self.side = config.sample_size // config.patch_size
+        self.features = config.features
+        out = config.out_channels or config.in_channels
+        self.linear_1 = VectorLinear(size, inner)
+        self.linear_2 = VectorLinear(inner, self.side**2 * self.features)
+        self.draft = Linear(self.features, config.patch_size**2 * out)
+
+    def forward(self, labels: Tensor, height: int, width: int) -> Tensor:
+        """(N, D) → (N, T, F), for so many rows and columns of places."""
+        m = self.linear_2(F.silu(self.linear_1(labels)))  # (N, T F)
+        m = m.view(len(m), self.side, self.side, -1)  # (N, side, side, F)
+        if (height, width) != (self.side, self.side):
+            m = F.interpolate(
+                m.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False
+            ).permute(0, 2, 3, 1)  # (N, H/P, W/P, F)
+        return m.flatten(1, 2)
+
+
 class DiT(nn.Module):
     """A noisy picture and a time in, a prediction of the same height and width out.
 
@@ -210,6 +254,9 @@ class DiT(nn.Module):
             self.class_embedding = Embedding(config.num_embeds_ada_norm + 1, size)
         elif pooled is not None:
             self.class_embedding = TimestepEmbedding(pooled, size)
+        self.label_map: LabelMap | None = None
+        if config.label_map_dim is not None and pooled is not None:
+            self.label_map = LabelMap(pooled, config.label_map_dim, config)
         self.transformer_blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.num_layers))
         self.proj_out_1 = VectorLinear(size, 2 * size)
         out = config.out_channels or config.in_channels
@@ -247,10 +294,14 @@ class DiT(nn.Module):
             e = e + self.class_embedding(labels)
         e = F.silu(e)
         h = to_tokens(self.pos_embed.proj(x)) + self._positions(height, width, x)  # (N, T, F)
+        m = None if self.label_map is None else self.label_map(labels, height, width)  # (N, T, F)
+        h = h if m is None else h + m
         for block in self.transformer_blocks:
             h = block(h, e, context)
         shift, scale = self.proj_out_1(e)[:, None].chunk(2, dim=-1)  # (N, 1, F) each
         h = self.proj_out_2(torch.addcmul(shift, _normed(h, _EPS), 1 + scale))  # (N, T, P²C)
+        if self.label_map is not None:
+            h = h + self.label_map.draft(m)
         patches = h.view(len(x), height, width, side, side, -1)
         y: Tensor = patches.permute(0, 5, 1, 3, 2, 4)  # (N, C, H/P, P, W/P, P)
         return y.reshape(len(x), -1, height * side, width * side)
@@ -278,6 +329,8 @@ class DiT(nn.Module):
                     clear(block.attn2.to_out)
         clear(self.proj_out_1)
         clear(self.proj_out_2)
+        if self.label_map is not None:
+            clear(self.label_map.draft)
 
     def working_bytes(self, n: int, height: int, width: int) -> int:
         """About how much memory a pass takes beside the weights, without gradients."""

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vermilion.models.diffusion.config import UNET_2D, UNetConfig
+from vermilion.models.diffusion.config import OUR_VAE, UNET_2D, UNetConfig
 from vermilion.models.diffusion.dit import THEIRS, DiT, DiTConfig
 from vermilion.models.diffusion.manifest import Manifest
 from vermilion.models.diffusion.names import dit_to_diffusers
@@ -201,8 +201,8 @@ def save_pipeline(
             state = dit_to_diffusers(state)
         _save(state, config, staged / name, dtype, max_shard_bytes)
         if isinstance(codec, AutoencoderKL):
-            index["vae"] = ["diffusers", "AutoencoderKL"]
             described = codec.config.to_diffusers()
+            index["vae"] = ["diffusers", described["_class_name"]]
             _save(codec.state_dict(), described, staged / "vae", dtype, max_shard_bytes)
         (staged / "scheduler").mkdir()
         scheduler.write(staged / "scheduler" / "scheduler_config.json")
@@ -226,6 +226,8 @@ def _pipeline_class(
     config: UNetConfig | DiTConfig, codec: AutoencoderKL | PixelCodec, texts: Mapping[str, Any]
 ) -> str:
     """The class of diffusers that opens all parts together and paints with them."""
+    if isinstance(codec, AutoencoderKL) and codec.config.class_name == OUR_VAE:
+        return OWN_PIPELINE
     if isinstance(config, DiTConfig):
         latent = isinstance(codec, AutoencoderKL)
         return "DiTPipeline" if latent and config.class_name == THEIRS else OWN_PIPELINE

@@ -113,8 +113,12 @@ class Painter:
 
     @property
     def any_shape(self) -> bool:
-        """Whether it paints well at other shapes than its own: models of latents do."""
-        return isinstance(self.codec, AutoencoderKL)
+        """Whether it paints well at other shapes than its own: models of latents do.
+
+        One that spreads a label over its places has learnt what stands where in one shape alone.
+        """
+        spreads = isinstance(self.net, DiT) and self.net.label_map is not None
+        return isinstance(self.codec, AutoencoderKL) and not spreads
 
     @property
     def multiple(self) -> int:

@@ -6,9 +6,10 @@ arithmetic.
              mean, logvar = W conv(silu(norm(x)))
     decoder: the same the other way round
 
-Its state dict is that of diffusers' AutoencoderKL.
+Its state dict is that of diffusers' AutoencoderKL. With `patch_size` it works on squares of pixels.
 
-N items, C channels, H W height and width of a picture, h w of a latent, Z channels of a latent.
+N items, C channels, H W height and width of a picture, h w of a latent, Z channels of a latent,
+P side of a square (`patch_size`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vermilion.models.diffusion.blocks import (
     DownBlock,
@@ -67,7 +69,7 @@ class Encoder(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         channels, layers = config.block_out_channels, config.layers_per_block
-        self.conv_in = Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.conv_in = Conv2d(config.in_channels * config.patch_size**2, channels[0], 3, padding=1)
         self.down_blocks = nn.ModuleList()
         for level, out in enumerate(channels):
             into = channels[max(level - 1, 0)]
@@ -81,7 +83,7 @@ class Encoder(nn.Module):
         self.conv_out = Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, 2Z, h, w)."""
+        """(N, P²C, H/P, W/P) → (N, 2Z, h, w)."""
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
         for down in self.down_blocks:
             x = down(x)[-1]
@@ -104,15 +106,17 @@ class Decoder(nn.Module):
             resnets = [_resnet(config, out if i else into, out) for i in range(layers)]
             self.up_blocks.append(UpBlock(resnets, upsample=Upsample2D(out) if level else None))
         self.conv_norm_out = GroupNorm(config.norm_num_groups, channels[0], _EPS)
-        self.conv_out = Conv2d(channels[0], config.out_channels, 3, padding=1)
+        self.conv_out = Conv2d(
+            channels[0], config.out_channels * config.patch_size**2, 3, padding=1
+        )
 
     def forward(self, z: Tensor) -> Tensor:
-        """(N, Z, h, w) → (N, C, H, W)."""
+        """(N, Z, h, w) → (N, P²C, H/P, W/P)."""
         x = self.conv_in(z.contiguous(memory_format=torch.channels_last))
         x = self.mid_block(x)
         for up in self.up_blocks:
             x = up(x)
-        y: Tensor = self.conv_out(self.conv_norm_out(x, silu=True))  # (N, C, H, W)
+        y: Tensor = self.conv_out(self.conv_norm_out(x, silu=True))  # (N, P²C, H/P, W/P)
         return y
 
 
@@ -165,7 +169,7 @@ class AutoencoderKL(nn.Module):
         Returns:
             Mean and logvar, each (N, Z, h, w).
         """
-        both = self._each(lambda part: self.quant_conv(self.encoder(part)), x, latents=False)
+        both = self._each(self._encoded, x, latents=False)  # (N, 2Z, h, w)
         mean, logvar = both.chunk(2, dim=1)  # (N, Z, h, w) each
         return Gaussian(mean.contiguous(), logvar.clamp(-30.0, 20.0))
 
@@ -178,7 +182,16 @@ class AutoencoderKL(nn.Module):
         Returns:
             (N, C, H, W), about -1 to 1.
         """
-        return self._each(lambda part: self.decoder(self.post_quant_conv(part)), z, latents=True)
+        return self._each(self._decoded, z, latents=True)
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        squares = F.pixel_unshuffle(x, self.config.patch_size)  # (N, P²C, H/P, W/P)
+        y: Tensor = self.quant_conv(self.encoder(squares))  # (N, 2Z, h, w)
+        return y
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        squares = self.decoder(self.post_quant_conv(z))  # (N, P²C, H/P, W/P)
+        return F.pixel_shuffle(squares, self.config.patch_size)
 
     def to_latents(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """What a diffusion model works on: (sample - shift_factor) * scaling_factor.
@@ -218,6 +231,7 @@ class AutoencoderKL(nn.Module):
             height = min(height, self.tile_sample_min_size)
             width = min(width, self.tile_sample_min_size)
         maps = 2 * channels[min(1, len(channels) - 1)] + 2 * channels[0]
+        maps = max(maps // self.config.patch_size**2, 2 * self.config.out_channels)
         return maps * height * width * self.encoder.conv_in.weight.element_size()
 
     def fit(self, height: int, width: int, n: int, free_bytes: int) -> None:
