@@ -509,10 +509,10 @@ def run_plots(folder: Path, drawn: Path | None) -> None:
         ("cut from every side", crops, [cropped(c, c, c, c) for c in crops]),
     )
     figure, axes = plt.subplots(1, len(curves), figsize=(11, 2.6), sharey=True)
-    shown = {f"photographs, {size}": photographs() for size in (512, 256, 128)}
+    series = {f"photographs, {size}": photographs() for size in (512, 256, 128)}
     for kind, following in drawings(drawn).items():
-        shown[f"{kind}, 512"] = [following(512) for _ in range(20)]
-    for name, images in shown.items():
+        series[f"{kind}, 512"] = [following(512) for _ in range(20)]
+    for name, images in series.items():
         size = int(name.rpartition(" ")[2])
         marked = []
         for image, asset_id in zip(images, ids(6), strict=False):
@@ -528,7 +528,7 @@ def run_plots(folder: Path, drawn: Path | None) -> None:
             axis.set_xlabel(label)
             print(name, label, dict(zip(points, np.round(shares, 2).tolist(), strict=True)))
     axes[0].set_ylabel("id read, %")
-    axes[-1].legend(fontsize=7)
+    axes[-1].legend(fontsize=6)
     figure.tight_layout()
     figure.savefig(folder / "seal-watermark-pictures.png", dpi=80)
 

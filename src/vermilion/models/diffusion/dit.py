@@ -233,7 +233,8 @@ class LabelMap(nn.Module):
             m = F.interpolate(
                 m.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False
             ).permute(0, 2, 3, 1)  # (N, H/P, W/P, F)
-        return m.flatten(1, 2)
+        y: Tensor = m.flatten(1, 2)  # (N, T, F)
+        return y
 
 
 class DiT(nn.Module):
