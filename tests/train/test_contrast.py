@@ -253,7 +253,7 @@ def test_changes_are_a_function_of_picture_and_epoch() -> None:
 
     def batch(items: list[int], epochs: list[int]) -> Batch:
         return Batch(pixels[items], ("",) * len(items), np.zeros(1, np.int64),
-                     np.array(items), np.array(epochs))  # fmt: skip
+                     np.array(items), np.array(epochs), np.zeros(len(items), np.bool_))  # fmt: skip
 
     changes = Changes(seed=5, background="random", shift=2, flip=True)
     together, alone = changes(batch([0, 1, 2], [0, 0, 0])), changes(batch([2], [0]))

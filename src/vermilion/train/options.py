@@ -112,6 +112,7 @@ HARMLESS = frozenset(
         "patience",
         "tensorboard",
         "sharding",
+        "cache_latents",
     }
 )
 

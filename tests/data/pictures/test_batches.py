@@ -44,6 +44,7 @@ def equal(a: Batch, b: Batch) -> bool:
         and np.array_equal(a.labels, b.labels)
         and np.array_equal(a.items, b.items)
         and np.array_equal(a.epochs, b.epochs)
+        and np.array_equal(a.mirrored, b.mirrored)
     )
 
 
@@ -54,6 +55,7 @@ def joined(parts: list[Batch]) -> Batch:
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.items for part in parts]),
         np.concatenate([part.epochs for part in parts]),
+        np.concatenate([part.mirrored for part in parts]),
     )
 
 
@@ -127,6 +129,22 @@ def test_orders_differ_by_seed_and_epoch(caches: dict[str, Cache]) -> None:
         two = [Batches(cache, 4, seed=2).numbers(4 * s, 4)[0].tolist() for s in range(30)]
         assert one != two
         assert one[:10] != one[10:20] != one[20:30]
+
+
+def test_without_pixels_the_rest_is_the_same(caches: dict[str, Cache]) -> None:
+    batches = Batches(caches["one"], 6, seed=5, flip=True)
+    plain = Batches(caches["one"], 6, seed=5)
+    whole, rest = batches.batch(6, 6), batches.batch(6, 6, pixels=False)
+    assert rest.pixels.size == 0
+    assert rest.captions == whole.captions
+    assert np.array_equal(rest.mirrored, whole.mirrored)
+    assert 0 < whole.mirrored.sum() < 6
+    for number, mirrored in enumerate(whole.mirrored):
+        pixels = plain.batch(6, 6).pixels[number]
+        assert np.array_equal(whole.pixels[number], pixels[:, ::-1] if mirrored else pixels)
+    (held,) = batches.in_order(1000, pixels=False)
+    assert held.pixels.size == 0
+    assert not held.mirrored.any()
 
 
 def test_flips_crops_and_captions_change_from_epoch_to_epoch(caches: dict[str, Cache]) -> None:

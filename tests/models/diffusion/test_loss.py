@@ -88,6 +88,24 @@ def test_velocity_weights_are_the_error_of_the_velocity() -> None:
         loss_weights(VP, t, "sample", "velocity")
 
 
+@pytest.mark.parametrize("power", [0.0, 0.5, 2.0])
+def test_a_power_weighs_the_error_of_the_picture(power: float) -> None:
+    levels = torch.tensor([50.0, 100.0, 400.0, 1000.0])
+    said = draw(4, 3, 4, 4, seed=2)
+    lost = diffusion_loss(
+        lambda x, t: said, x0, noise, levels, FLOW,
+        prediction_type="sample", weighting="power", weighting_power=power,
+    )  # fmt: skip
+    s = torch.tensor([0.1, 0.1, 0.4, 1.0]).view(4, 1, 1, 1)
+    torch.testing.assert_close(lost, ((said - x0).square() / s**power).mean(dim=(1, 2, 3)))
+    if power == 2:
+        velocity = loss_weights(FLOW, levels, "sample", "velocity")
+        found = loss_weights(FLOW, levels, "sample", "power", weighting_power=power)
+        torch.testing.assert_close(found, velocity, rtol=0, atol=0)
+    with pytest.raises(InputError, match="power is for a rectified flow"):
+        loss_weights(VP, t, "sample", "power")
+
+
 def test_p2_weights_are_those_of_the_paper() -> None:
     """Choi et al. 2022: the weight of an error of epsilon is 1 / (k + SNR)^gamma."""
     snr = VP.snr(t)

@@ -34,11 +34,12 @@ class Batch:
     """Pictures of one shape with what is said of them.
 
     Attributes:
-        pixels: uint8 (B, H, W, C), straight alpha where C is 4.
+        pixels: uint8 (B, H, W, C), straight alpha where C is 4; (B, 0, 0, C) where none are wanted.
         captions: one of each picture's, or "".
         labels: indices of classes, int64 (B,), -1: none.
         items: places in the cache, int64 (B,).
         epochs: how often each was given before, int64 (B,).
+        mirrored: whether each is mirrored, bool (B,).
     """
 
     pixels: Pixels
@@ -46,6 +47,7 @@ class Batch:
     labels: NDArray[np.int64]
     items: NDArray[np.int64]
     epochs: NDArray[np.int64]
+    mirrored: NDArray[np.bool_]
 
 
 class Batches:
@@ -107,8 +109,13 @@ class Batches:
         place, chunk = self._chunk(step)
         return self._stream(place, chunk * self.batch_size + within + np.arange(size))
 
-    def batch(self, first: int, size: int) -> Batch:
+    def batch(self, first: int, size: int, *, pixels: bool = True) -> Batch:
         """Items number `first` to `first + size - 1` since the run began.
+
+        Args:
+            first: likewise.
+            size: how many.
+            pixels: whether pixels are wanted, which else are not read.
 
         Raises:
             InputError: as `numbers`.
@@ -125,19 +132,24 @@ class Batches:
                 ],
                 axis=1,
             )  # (B, 2)
-        pixels = self._cut(self.cache.take(items), corners)
+        mirrored = np.zeros(size, np.bool_)
         if self.flip:
             mirrored = (self._chance(epochs, items, _FLIP) >> np.uint64(63)).astype(bool)
-            pixels = np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
-        chances = self._chance(epochs, items, _CAPTION)
-        return Batch(pixels, self._captions(items, chances), self._labels[items], items, epochs)
+        found = self._pixels(items, corners, pixels)
+        if self.flip and pixels:
+            found = np.where(mirrored[:, None, None, None], found[:, :, ::-1], found)
+        captions = self._captions(items, self._chance(epochs, items, _CAPTION))
+        return Batch(found, captions, self._labels[items], items, epochs, mirrored)
 
-    def in_order(self, size: int, most: int | None = None) -> Iterator[Batch]:
+    def in_order(
+        self, size: int, most: int | None = None, *, pixels: bool = True
+    ) -> Iterator[Batch]:
         """All pictures, shape by shape, unflipped, their middle and first captions: for validation.
 
         Args:
             size: the most in a batch.
             most: how many batches; None: all. Fewer are taken evenly from the whole.
+            pixels: whether pixels are wanted, which else are not read.
         """
         parts = [of[at : at + size] for of in self._of for at in range(0, len(of), size)]
         if most is not None and most < len(parts):
@@ -147,9 +159,16 @@ class Batches:
             corners = None
             if self.crop is not None:
                 corners = np.tile(np.asarray(margins(shape, self.crop)) // 2, (len(items), 1))
-            pixels = self._cut(self.cache.take(items), corners)
-            captions = self._captions(items, None)
-            yield Batch(pixels, captions, self._labels[items], items, np.zeros_like(items))
+            found = self._pixels(items, corners, pixels)
+            captions, none = self._captions(items, None), np.zeros_like(items)
+            yield Batch(found, captions, self._labels[items], items, none, none.astype(bool))
+
+    def _pixels(
+        self, items: NDArray[np.int64], corners: NDArray[np.int64] | None, wanted: bool
+    ) -> Pixels:
+        if not wanted:
+            return np.zeros((len(items), 0, 0, self.cache.pictures.how.channels), np.uint8)
+        return self._cut(self.cache.take(items), corners)
 
     def _chance(
         self, epochs: NDArray[np.int64], items: NDArray[np.int64], salt: int

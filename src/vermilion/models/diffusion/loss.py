@@ -26,10 +26,10 @@ from vermilion.models.diffusion.schedule import Schedule
 from vermilion.models.diffusion.scheduler_config import PredictionType
 from vermilion.models.diffusion.timesteps import shift_sigmas
 
-Weighting = Literal["simple", "min_snr", "p2", "velocity"]
+Weighting = Literal["simple", "min_snr", "p2", "velocity", "power"]
 Distribution = Literal["uniform", "logit_normal"]
 
-_LEAST = 0.1  # level below which "velocity" weighs no more, since 1/s^2 has no end
+_LEAST = 0.1  # level below which "velocity" and "power" weigh no more, since 1/s^p has no end
 
 
 def diffusion_loss(
@@ -44,6 +44,7 @@ def diffusion_loss(
     snr_gamma: float = 5.0,
     p2_gamma: float = 1.0,
     p2_k: float = 1.0,
+    weighting_power: float = 1.0,
 ) -> Tensor:
     """Weighted squared error of each item's prediction; the mean of it is what is minimised.
 
@@ -58,6 +59,7 @@ def diffusion_loss(
         snr_gamma: likewise.
         p2_gamma: likewise.
         p2_k: likewise.
+        weighting_power: likewise.
 
     Returns:
         (N,), float32, the mean over C, H and W of each item.
@@ -76,6 +78,7 @@ def diffusion_loss(
         snr_gamma=snr_gamma,
         p2_gamma=p2_gamma,
         p2_k=p2_k,
+        weighting_power=weighting_power,
     )
 
 
@@ -88,6 +91,7 @@ def loss_weights(
     snr_gamma: float = 5.0,
     p2_gamma: float = 1.0,
     p2_k: float = 1.0,
+    weighting_power: float = 1.0,
 ) -> Tensor:
     """What the squared error of a prediction is multiplied by.
 
@@ -96,24 +100,29 @@ def loss_weights(
         p2        1 / (p2_k + SNR)^p2_gamma for one of epsilon  Choi et al. 2022
         velocity  1 / max(s, 0.1)^2 for one of x_0, on a flow  Li & He 2025: the error of the
                   velocity u = (x_t - x_0)/s of a network that says x_0
+        power     1 / max(s, 0.1)^weighting_power for one of x_0, on a flow: between the error of
+                  the picture at 0 and that of the velocity at 2
 
     Args:
         schedule: the path.
         t: (N,).
         prediction_type: what the network speaks of.
-        weighting: which of the four.
+        weighting: which of the five.
         snr_gamma: above 0; the paper takes 5.
         p2_gamma: at least 0; the paper takes 0.5 or 1. At 0 this is "simple" for epsilon.
         p2_k: above 0; the paper takes 1.
+        weighting_power: p of "power", at least 0.
 
     Returns:
         (N,), float32.
 
     Raises:
-        InputError: "velocity" on a path that is no rectified flow, which has none.
+        InputError: "velocity" or "power" on a path that is no rectified flow, which has none.
     """
-    if weighting == "velocity" and not schedule.config.is_flow:
-        raise InputError("weighting: velocity is for a rectified flow; use simple, min_snr or p2")
+    if weighting in ("velocity", "power") and not schedule.config.is_flow:
+        raise InputError(
+            f"weighting: {weighting} is for a rectified flow; use simple, min_snr or p2"
+        )
     snr = schedule.snr(t)  # (N,)
     if weighting == "simple":
         return torch.ones_like(snr)
@@ -128,8 +137,9 @@ def loss_weights(
     }[prediction_type]
     if weighting == "min_snr":
         return snr.clamp(max=snr_gamma) * of_x0.square()
-    if weighting == "velocity":
-        return (of_x0 / sigma.clamp(min=_LEAST)).square()
+    if weighting in ("velocity", "power"):
+        power = 2.0 if weighting == "velocity" else weighting_power
+        return of_x0.square() / sigma.clamp(min=_LEAST) ** power
     return of_epsilon.square() / (p2_k + snr) ** p2_gamma
 
 
