@@ -25,6 +25,7 @@ from PIL import Image
 from harness import compare, headline, seconds
 from vermilion.seal import credentials
 from vermilion.seal.formats import FORMATS, Format
+from vermilion.seal.media import sounds
 from vermilion.seal.order import About, SealOptions
 from vermilion.seal.seal import Sealer, claim_of
 
@@ -81,6 +82,7 @@ def main() -> None:
         "the same as JPEG": (_as(photograph(1024), "JPEG"), FORMATS["jpg"]),
         "a sticker, PNG of 128 x 128": (sticker(), FORMATS["png"]),
         "a minute of speech, WAV of 24 kHz": (speech(), FORMATS["wav"]),
+        "the same as M4A": (_m4a(speech()), FORMATS["m4a"]),
         "a text of 200 words": (b"Fresh from the roaster. " * 50, FORMATS["txt"]),
     }
     peer = f"c2pa-python {version('c2pa-python')} alone"
@@ -125,6 +127,10 @@ def _rate(work: Callable[[], list[object]]) -> Callable[[], float]:
 
 def _sign(sealer: Sealer, content: bytes, form: Format) -> object:
     return credentials.sign(content, form, CLAIM, (), sealer.authority)
+
+
+def _m4a(wav: bytes) -> bytes:
+    return sounds.encode(sounds.decode(wav, FORMATS["wav"]), FORMATS["m4a"])
 
 
 def _as(content: bytes, plugin: str) -> bytes:
