@@ -69,9 +69,9 @@ def diffusion(
     training.show_outcome(trained, _then(trained, base), as_json, {"data": trained.run.report})
 
 
-def _progress(on_read: Callable[..., None]) -> Callable[[int, int], None]:
-    """Shows how many pictures are decoded."""
-    return lambda done, total: on_read(done, "pictures", total)
+def _progress(on_read: Callable[..., None]) -> Callable[[int, int, str], None]:
+    """Shows how many pictures are decoded or encoded, or captions read."""
+    return lambda done, total, what: on_read(done, what, total)
 
 
 def _then(trained: Any, base: str | None) -> str:
@@ -84,9 +84,13 @@ def _then(trained: Any, base: str | None) -> str:
 
 def _needed(needs: Any) -> list[str]:
     """What a training would need."""
-    first = ""
-    if needs.first_stage_seconds:
-        first = f" and {timedelta(seconds=round(needs.first_stage_seconds))} for the autoencoder"
+    parts = (
+        (needs.first_stage_seconds, "for the autoencoder"),
+        (needs.latents_seconds, "to encode the pictures"),
+    )
+    first = "".join(
+        f" and {timedelta(seconds=round(seconds))} {what}" for seconds, what in parts if seconds
+    )
     pictures = (
         f"{needs.pictures:,} pictures, gone over {needs.epochs:.3g} times, with {needs.told} said"
         f" of them; {needs.validation_pictures:,} held back"

@@ -156,7 +156,8 @@ def watching(quiet: bool, as_json: bool) -> Iterator[tuple[Any, Any]]:
     plain = bar.disable and not quiet and not as_json
 
     def on_tokens(count: int, what: str = "tokens", total: int | None = None) -> None:
-        bar.update(reading, completed=count, total=total, figures=what)
+        visible = total is None or count < total  # what comes after it has a bar of its own
+        bar.update(reading, completed=count, total=total, figures=what, visible=visible)
 
     def say(text: str) -> None:
         if plain:

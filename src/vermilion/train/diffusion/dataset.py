@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,8 @@ from vermilion.train.diffusion.options import Dataset
 Told = Literal["nothing", "classes", "captions"]
 """What a network is told of a picture."""
 
-OnPicture = Callable[[int, int], None]
-"""Pictures that are decoded, and all."""
+OnPicture = Callable[[int, int, str], None]
+"""Told how many are done, of how many, and of what: pictures decoded, latents, or captions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,10 @@ class Data:
     told: Told
     report: str
     fingerprint: str
+
+
+def _tell(on_picture: OnPicture, done: int, total: int) -> None:
+    on_picture(done, total, "pictures")
 
 
 def look(data: Path, text: str | None, classes: bool, options: Dataset) -> tuple[Pictures, Told]:
@@ -106,6 +111,7 @@ def decode(
         InputError: too many cannot be decoded, or none can.
         StorageError: there is no room.
     """
+    tell = None if on_picture is None else partial(_tell, on_picture)
     held = any(name.partition("-")[0] == "validation" for name in pictures.splits)
 
     def opened(part: str, least: int, apart_from: Cache | None = None) -> Cache:
@@ -116,7 +122,7 @@ def decode(
             pictures.part(part) if pictures.splits != (part,) else pictures,
             settings,
             cache / "pictures",
-            on_picture=on_picture,
+            on_picture=tell,
             apart_from=apart_from,
         )
 

@@ -24,13 +24,16 @@ from vermilion.train.diffusion.estimate import Estimate, estimate
 from vermilion.train.diffusion.options import (
     ALIASES,
     KINDS,
+    OF_DIT,
+    OF_UNET,
     Adapters,
     Autoencoder,
     Noising,
     Shape,
     usual,
 )
-from vermilion.train.diffusion.prepare import Request, prepare
+from vermilion.train.diffusion.prepare import prepare
+from vermilion.train.diffusion.request import Request
 from vermilion.train.diffusion.run import train
 from vermilion.train.distributed import World
 from vermilion.train.loop import Watch
@@ -70,7 +73,7 @@ def train_diffusion(
         licence: of the model, an SPDX expression; by default that of the base.
         out: folder of the run; by default HOME/runs/NAME.
         watch: told what happens.
-        on_picture: told how many pictures are decoded, and of how many.
+        on_picture: told of what comes before the steps, such as (12, 400, "pictures").
 
     Raises:
         InputError: something that was asked for cannot be used.
@@ -136,11 +139,11 @@ def _ordered(
     name = free_name(store, name, data)
     given = dict(settings or {})
     names = {ALIASES.get(key, key) for key in given}
-    _check(names, base=base, lora=lora, latent=latent or vae is not None, vae=vae)
     given |= usual(names, tuned=base is not None, lora=lora)
     shape, dataset, noising, objective, autoencoder, adapters, training = resolve(
         given, KINDS, ALIASES
     )
+    _check(names, shape.network, base=base, lora=lora, latent=latent or vae is not None, vae=vae)
     origin, started = None, None
     reads = noising.text_encoder
     if base is not None:
@@ -179,12 +182,30 @@ def _autoencoder(store: Store, name: str) -> Base:
         )
 
 
-def _check(names: set[str], *, base: str | None, lora: bool, latent: bool, vae: str | None) -> None:
+def _check(
+    names: set[str],
+    network: str,
+    *,
+    base: str | None,
+    lora: bool,
+    latent: bool,
+    vae: str | None,
+) -> None:
     """See that nothing is asked for that would have no effect."""
     if lora and base is None:
         raise InputError("lora: adapters need a model to stand beside; name one with --from")
     if base is not None and latent:
         raise InputError(f"latent: {base} has its own autoencoder or none; leave --latent out")
+    for wrong, one, other, word in (
+        (OF_DIT, "DiT", "UNet", "dit"),
+        (OF_UNET, "UNet", "DiT", "unet"),
+    ):
+        strange = names & wrong if base is None and network != word else set()
+        if strange:
+            raise InputError(
+                f"set: {min(strange)} is for a {one}, and a {other} is trained; leave it out, or"
+                f" set network={word}"
+            )
     own = names & {f.name for kind in (Shape, Noising) for f in fields(kind)}
     if base is not None and own:
         raise InputError(
@@ -198,6 +219,9 @@ def _check(names: set[str], *, base: str | None, lora: bool, latent: bool, vae: 
         )
     if "patch" in names and latent:
         raise InputError("set: patch is for models on pixels; leave it or --latent out")
+    drawn = names & {"latent_sample", "cache_latents"}
+    if drawn and base is None and not latent:
+        raise InputError(f"set: {min(drawn)} is for models on latents; add --latent or --vae")
     useless = names & {f.name for f in fields(Adapters)}
     if useless and not lora:
         raise InputError(f"set: {min(useless)} is for adapters; add --lora")

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from vermilion.models.diffusion.vae import AutoencoderKL
-from vermilion.train.diffusion.autoencoder import AutoencoderTask
-from vermilion.train.diffusion.prepare import Prepared, Request
-from vermilion.train.diffusion.run import first_training
+from vermilion.train.diffusion.latents import open_latents
+from vermilion.train.diffusion.options import Objective
+from vermilion.train.diffusion.request import Prepared, Request
+from vermilion.train.diffusion.run import first_task, first_training
+from vermilion.train.diffusion.task import DiffusionTask
 from vermilion.train.distributed import World
 from vermilion.train.measure import TIMED_STEPS, measure
 
@@ -33,7 +40,8 @@ class Estimate:
         memory_free_bytes: on the device now.
         seconds_per_step: measured on this machine, with real steps that are thrown away.
         first_stage_seconds: of all steps of an autoencoder that is trained first; 0: none is.
-        seconds: of all steps, those included, validations and samples left out.
+        latents_seconds: to encode all pictures once; 0: none are.
+        seconds: of all of that, validations and samples left out.
     """
 
     config: Mapping[str, Any]
@@ -48,6 +56,7 @@ class Estimate:
     memory_free_bytes: int
     seconds_per_step: float
     first_stage_seconds: float
+    latents_seconds: float
     seconds: float
 
 
@@ -63,15 +72,17 @@ def estimate(prepared: Prepared, request: Request, world: World) -> Estimate:
     first = 0.0
     if isinstance(prepared.codec, AutoencoderKL) and prepared.first_stage:
         vae = copy.deepcopy(prepared.codec)
-        before = AutoencoderTask(vae, data.train, data.validation, request.autoencoder, o.seed)
-        before.model.to(world.device)
         training = first_training(o, request.autoencoder)
+        before = first_task(vae, data, request, training)
+        before.model.to(world.device)
         first = measure(before, training, world).seconds_per_step * training.max_steps
-    task = prepared.task(request.objective, world.device)
-    for step in range(TIMED_STEPS + 1):  # captions are read once, and not in every step
-        task.batch(step * o.batch_size, o.batch_size, world.device)
-    found = measure(task, o, world)
-    count = len(data.train.cache)
+    task, count = prepared.task(request.objective, world.device), len(data.train.cache)
+    with TemporaryDirectory() as folder:
+        encoding = _encode(task, request.objective, Path(folder), o.batch_size) * count
+        for step in range(TIMED_STEPS + 1):  # captions are read once, and not in every step
+            task.batch(step * o.batch_size, o.batch_size, world.device)
+        found = measure(task, o, world)
+        task.latents = None  # no file of the folder is mapped when it is removed
     return Estimate(
         config=prepared.config,
         parameters=found.parameters,
@@ -85,5 +96,19 @@ def estimate(prepared: Prepared, request: Request, world: World) -> Estimate:
         memory_free_bytes=found.memory_free_bytes,
         seconds_per_step=found.seconds_per_step,
         first_stage_seconds=first,
-        seconds=first + found.seconds_per_step * o.max_steps,
+        latents_seconds=encoding,
+        seconds=first + encoding + found.seconds_per_step * o.max_steps,
     )
+
+
+def _encode(task: DiffusionTask, objective: Objective, folder: Path, size: int) -> float:
+    """Keep latents of the pictures of the timed steps; the seconds that a picture took."""
+    if not isinstance(task.codec, AutoencoderKL) or not objective.cache_latents:
+        return 0.0
+    items = [task.data.numbers(step * size, size)[0] for step in range(TIMED_STEPS + 1)]
+    wanted = np.unique(np.concatenate(items))
+    started = time.perf_counter()
+    task.latents = open_latents(
+        task.data, task.codec, folder, "train", drawn=objective.latent_sample, only=wanted
+    )
+    return (time.perf_counter() - started) / len(wanted)

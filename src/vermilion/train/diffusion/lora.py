@@ -1,4 +1,4 @@
-"""LoRA of a UNet, written as diffusers reads it. R rank, C features in, F features out."""
+"""LoRA of a UNet or a DiT, written as diffusers reads it. R rank, C features in, F features out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vermilion.errors import InputError
+from vermilion.models.diffusion.dit import DiT
 from vermilion.models.diffusion.net import UNet
 from vermilion.nn.lora import LoRALinear, replace
 from vermilion.train.diffusion.options import Adapters
@@ -17,7 +18,7 @@ FILE = "pytorch_lora_weights.safetensors"
 """Name that `load_lora_weights` looks for in a folder."""
 
 
-def adapt(net: UNet, options: Adapters, seed: int) -> None:
+def adapt(net: UNet | DiT, options: Adapters, seed: int) -> None:
     """Freeze a network and put adapters beside its layers.
 
     Args:
@@ -53,20 +54,22 @@ def adapt(net: UNet, options: Adapters, seed: int) -> None:
         replace(net, name, added)
 
 
-def save_lora(net: UNet, folder: Path) -> None:
+def save_lora(net: UNet | DiT, folder: Path) -> None:
     """Write the adapters of a network that `adapt` changed.
 
     What scales them is multiplied into B, since without metadata alpha is the rank.
 
         unet.LAYER.lora_A.weight    A, (R, C)
         unet.LAYER.lora_B.weight    alpha/R B, (F, R)
+
+    Of a DiT, which diffusers loads no adapters into, the names begin with the layer.
     """
-    tensors = {}
+    tensors, whose = {}, "" if isinstance(net, DiT) else "unet."
     for name, layer in net.named_modules():
         if isinstance(layer, LoRALinear):
             for _, a, b in layer.pairs():
-                tensors[f"unet.{name}.lora_A.weight"] = a.detach().cpu().contiguous()
-                tensors[f"unet.{name}.lora_B.weight"] = (
+                tensors[f"{whose}{name}.lora_A.weight"] = a.detach().cpu().contiguous()
+                tensors[f"{whose}{name}.lora_B.weight"] = (
                     (layer.scale * b.detach()).cpu().contiguous()
                 )
     folder.mkdir(parents=True, exist_ok=True)

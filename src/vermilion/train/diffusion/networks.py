@@ -12,6 +12,7 @@ from vermilion.models.diffusion.config import (
     UNetConfig,
     VAEConfig,
 )
+from vermilion.models.diffusion.dit import DiT, DiTConfig
 from vermilion.models.diffusion.net import UNet
 from vermilion.models.diffusion.pixels import Codec
 from vermilion.models.diffusion.scheduler_config import SchedulerConfig
@@ -90,6 +91,48 @@ def unet_config(
         raise InputError(f"set: {error}") from None
 
 
+def dit_config(
+    shape: Shape,
+    codec: Codec,
+    side: int,
+    *,
+    context: int | None,
+    pooled: int | None,
+    classes: int | None,
+) -> DiTConfig:
+    """The config of a new DiT; for the arguments and errors see `unet_config`.
+
+    Args:
+        shape: its sizes.
+        codec: see there.
+        side: likewise.
+        context: likewise.
+        pooled: likewise.
+        classes: how many classes there are; the label after the last stands for none.
+    """
+    if shape.label_map_dim is not None and pooled is None:
+        raise InputError(
+            "label_map_dim: spreads a caption's one vector, which a sentence encoder with"
+            " pooled=true gives; leave it out, or give captions"
+        )
+    try:
+        return DiTConfig(
+            sample_size=side // codec.factor,
+            patch_size=shape.patch_size,
+            in_channels=codec.latent_channels,
+            out_channels=codec.latent_channels,
+            num_layers=shape.num_layers,
+            num_attention_heads=shape.num_attention_heads,
+            attention_head_dim=shape.attention_head_dim,
+            num_embeds_ada_norm=classes,
+            cross_attention_dim=context,
+            projection_class_embeddings_input_dim=pooled,
+            label_map_dim=shape.label_map_dim,
+        )
+    except ValueError as error:
+        raise InputError(f"set: {error}") from None
+
+
 def scheduler_config(path: Noising, *, pixels: bool) -> SchedulerConfig:
     """The path of a new model.
 
@@ -142,23 +185,31 @@ def vae_config(options: Autoencoder, channels: int, size: int) -> VAEConfig:
             latent_channels=options.latent_channels,
             norm_num_groups=options.vae_norm_num_groups,
             sample_size=size,
+            patch_size=options.vae_patch_size,
+            mid_block_add_attention=options.vae_mid_attention,
+            use_quant_conv=options.vae_quant_conv,
+            use_post_quant_conv=options.vae_quant_conv,
             scaling_factor=1.0,  # found out when it is trained
         )
     except ValueError as error:
         raise InputError(f"set: vae {error}") from None
 
 
-def check_sides(net: UNet, codec: Codec, shapes: tuple[tuple[int, int], ...]) -> None:
-    """See that pictures can be halved as often as the network does it.
+def check_sides(net: UNet | DiT, codec: Codec, shapes: tuple[tuple[int, int], ...]) -> None:
+    """See that pictures can be halved as often as the network does it, or cut into its patches.
 
     Raises:
         InputError: they cannot.
     """
-    step = codec.factor * 2 ** (len(net.config.block_out_channels) - 1)
+    if isinstance(net, DiT):
+        step, wrong = codec.factor * net.config.patch_size, "cut into whole patches"
+    else:
+        step = codec.factor * 2 ** (len(net.config.block_out_channels) - 1)
+        wrong = "halved as often as the network does it"
     for shape in shapes:
         for side in shape:
             if side % step:
                 raise InputError(
-                    f"size: pictures of {shape[1]}x{shape[0]} px cannot be halved as often as the"
-                    f" network does it; use a multiple of {step} (and of it for bucket_step)"
+                    f"size: pictures of {shape[1]}x{shape[0]} px cannot be {wrong};"
+                    f" use a multiple of {step} (and of it for bucket_step)"
                 )

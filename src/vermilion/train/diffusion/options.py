@@ -24,9 +24,12 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Sizes of a new UNet, in the words of diffusers' config.json."""
+    """Sizes of a new network, in the words of diffusers' config.json."""
 
-    block_out_channels: Annotated[Sizes, about("Channels of each level, the finest first.")] = (
+    network: Annotated[Literal["unet", "dit"], about("A UNet, or a Transformer (DiT).")] = "unet"
+    block_out_channels: Annotated[
+        Sizes, about("Of a UNet: channels of each level, the finest first.")
+    ] = (
         64,
         128,
         256,
@@ -34,22 +37,60 @@ class Shape:
     down_block_types: Annotated[
         Names | None,
         about(
-            "Blocks of each level, such as DownBlock2D,AttnDownBlock2D (with captions"
+            "Of a UNet: blocks of each level, as DownBlock2D,AttnDownBlock2D (with captions"
             " CrossAttnDownBlock2D); by default attention on 16x16 places and fewer."
         ),
     ] = None
-    layers_per_block: Annotated[int, about("Residual blocks of a level.", ge=1)] = 2
-    norm_num_groups: Annotated[int, about("Groups of channels of a norm.", ge=1)] = 16
-    head_channels: Annotated[int, about("Channels of a head of the attention.", ge=1)] = 64
+    layers_per_block: Annotated[int, about("Of a UNet: residual blocks of a level.", ge=1)] = 2
+    norm_num_groups: Annotated[int, about("Of a UNet: groups of channels of a norm.", ge=1)] = 16
+    head_channels: Annotated[int, about("Of a UNet: channels of a head of attention.", ge=1)] = 64
     use_linear_projection: Annotated[
-        bool, about("Whether Linear layers lead into Transformers, not convolutions.")
+        bool,
+        about("Of a UNet: whether Linear layers lead into Transformers, not convolutions."),
     ] = True
     unet_dropout: Annotated[
-        float, about("Part of the features that is left out in training.", ge=0, lt=1)
+        float, about("Of a UNet: part of the features left out in training.", ge=0, lt=1)
     ] = 0.0
+    num_layers: Annotated[int, about("Of a DiT: blocks.", ge=1)] = 12
+    num_attention_heads: Annotated[int, about("Of a DiT: heads of attention.", ge=1)] = 6
+    attention_head_dim: Annotated[int, about("Of a DiT: features of a head.", ge=1)] = 64
+    patch_size: Annotated[
+        int, about("Of a DiT: side of a token, in places of what it sees.", ge=1, le=64)
+    ] = 2
+    label_map_dim: Annotated[
+        int | None,
+        about(
+            "Of a DiT with pooled: features between the two products that spread a caption's one"
+            " vector over the places; by default it is not spread.",
+            ge=1,
+        ),
+    ] = None
     patch: Annotated[
         int, about("On pixels: squares of so many a side become channels.", ge=1, le=64)
     ] = 1
+
+
+# Fields of `Shape` that one of the two networks has.
+OF_UNET = frozenset(
+    {
+        "block_out_channels",
+        "down_block_types",
+        "layers_per_block",
+        "norm_num_groups",
+        "head_channels",
+        "use_linear_projection",
+        "unet_dropout",
+    }
+)
+OF_DIT = frozenset(
+    {
+        "num_layers",
+        "num_attention_heads",
+        "attention_head_dim",
+        "patch_size",
+        "label_map_dim",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +144,15 @@ class Noising:
         int, about("Vectors of a sentence encoder's tokens, ends included.", ge=3, le=512)
     ] = 32
     pooled: Annotated[bool, about("Whether one vector for the whole caption is told too.")] = True
+    whiten_text: Annotated[
+        float | None,
+        about(
+            "Captions' vectors are centred and whitened, with so much of their mean variance added"
+            " to each, such as 0.1; by default they stay as they are.",
+            gt=0,
+            le=10,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +160,11 @@ class Objective:
     """What is minimised, and what is shown on the way."""
 
     weighting: Annotated[
-        Weighting, about("Of levels of noise: simple, min_snr, p2, or velocity on a flow.")
+        Weighting, about("Of levels of noise: simple, min_snr, p2; velocity or power on a flow.")
     ] = "simple"
+    weighting_power: Annotated[
+        float, about("Of power: the picture's error is divided by level^so much.", ge=0, le=4)
+    ] = 1.0
     snr_gamma: Annotated[float, about("Of min_snr.", gt=0)] = 5.0
     p2_gamma: Annotated[float, about("Of p2.", ge=0)] = 1.0
     timestep_sampling: Annotated[
@@ -121,6 +174,13 @@ class Objective:
     logit_mean: Annotated[float, about("Of logit_normal; above 0 is more noise.")] = 0.0
     logit_std: Annotated[float, about("Of logit_normal.", gt=0)] = 1.0
     stratified: Annotated[bool, about("Spread a batch evenly over the levels.")] = True
+    latent_sample: Annotated[
+        bool,
+        about("On latents: they are drawn from what the autoencoder says; else its means."),
+    ] = True
+    cache_latents: Annotated[
+        bool, about("On latents: pictures are encoded once, into a file of the run's folder.")
+    ] = True
     condition_dropout: Annotated[
         float, about("Items whose caption or class is hidden, for guidance.", ge=0, lt=1)
     ] = 0.1
@@ -155,9 +215,46 @@ class Autoencoder:
     ] = (32, 64, 128)
     vae_layers_per_block: Annotated[int, about("Its residual blocks of a level.", ge=1)] = 1
     vae_norm_num_groups: Annotated[int, about("Its groups of channels of a norm.", ge=1)] = 16
+    vae_patch_size: Annotated[
+        int, about("Squares of so many px a side become channels before it.", ge=1, le=64)
+    ] = 1
+    vae_mid_attention: Annotated[bool, about("Whether its middles have attention.")] = True
+    vae_quant_conv: Annotated[
+        bool, about("Whether a convolution of size 1 ends its encoder, and one begins its decoder.")
+    ] = True
     latent_channels: Annotated[int, about("Channels of a latent.", ge=1, le=64)] = 4
+    latent_shift: Annotated[
+        bool,
+        about(
+            "Whether the latents' mean is taken off, which StableDiffusionPipeline and DiTPipeline"
+            " of diffusers do not know of."
+        ),
+    ] = False
     vae_steps: Annotated[int, about("Steps that it is trained.", ge=1)] = 2000
     vae_learning_rate: Annotated[float, about("Its highest learning rate.", gt=0)] = 5e-4
+    vae_batch_size: Annotated[
+        int | None, about("Pictures of one of its steps; by default batch_size.", ge=1)
+    ] = None
+    vae_decay_fraction: Annotated[
+        float | None, about("Its decay_fraction; by default that.", gt=0, le=1)
+    ] = None
+    vae_flip: Annotated[
+        bool | None, about("Mirror half of the pictures that it sees; by default as flip.")
+    ] = None
+    edge_weight: Annotated[
+        float,
+        about("Of the absolute error of differences between neighbours, by row and column.", ge=0),
+    ] = 0.0
+    coarse_weight: Annotated[float, about("Of the absolute error of means of 4x4 px.", ge=0)] = 0.0
+    latent_noise: Annotated[
+        float,
+        about(
+            "Most noise that is added to latents before they are decoded, in units of their"
+            " deviation, so that the decoder forgives small errors.",
+            ge=0,
+            le=10,
+        ),
+    ] = 0.0
     kl_weight: Annotated[float, about("Of the divergence, in nats a number of a latent.", ge=0)] = (
         1e-4
     )

@@ -1,7 +1,7 @@
 """A diffusion model as the loop sees it. N items, C channels of a latent, H W of a picture, h w of
 a latent.
 
-    x_0 = codec(picture), t ~ p(t), epsilon ~ N(0, I)
+    x_0 = codec(picture) or out of a file, t ~ p(t), epsilon ~ N(0, I)
     loss = w(t) || target - net(alpha_t x_0 + sigma_t epsilon, t, condition) ||^2
 
 All that is drawn is a function of the seed and the item's number, so that it does not depend on
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vermilion.data.pictures import Batch, Batches, to_bytes, to_float
+from vermilion.models.diffusion.dit import DiT
 from vermilion.models.diffusion.guidance import Condition, conditioned
 from vermilion.models.diffusion.loss import Distribution, diffusion_loss, sample_times
 from vermilion.models.diffusion.net import UNet
@@ -28,6 +29,7 @@ from vermilion.models.diffusion.pixels import PixelCodec
 from vermilion.models.diffusion.schedule import make_schedule
 from vermilion.models.diffusion.scheduler_config import SchedulerConfig
 from vermilion.models.diffusion.vae import AutoencoderKL
+from vermilion.train.diffusion.latents import Latents, encoded, latents_of
 from vermilion.train.diffusion.options import Objective
 from vermilion.train.diffusion.words import Reader, hidden
 
@@ -110,6 +112,9 @@ class DiffusionTask:
         teller: what the network is told.
         objective: what is minimised.
         seed: of noise, levels and what is hidden.
+        latents: of the data, for a codec that is an autoencoder; None: they are encoded at every
+            step.
+        held: of the validation, likewise.
     """
 
     unit = "pictures"
@@ -118,7 +123,7 @@ class DiffusionTask:
 
     def __init__(
         self,
-        net: UNet,
+        net: UNet | DiT,
         codec: AutoencoderKL | PixelCodec,
         scheduler: SchedulerConfig,
         data: Batches,
@@ -126,19 +131,22 @@ class DiffusionTask:
         teller: Teller,
         objective: Objective,
         seed: int,
+        latents: Latents | None = None,
+        held: Latents | None = None,
     ) -> None:
         self.model: nn.Module = net
         self.net, self.codec, self.scheduler = net, codec, scheduler
         self.schedule = make_schedule(scheduler)
         self.data, self.validation, self.teller = data, validation, teller
         self.objective, self.seed = objective, seed
+        self.latents, self.held = latents, held
         places = min(h * w for h, w in data.shapes) // codec.factor**2
         self.at_once = max(1, _CPU_PLACES // places)
         self._found: dict[int, list[float]] = {}
 
     def batch(self, first: int, size: int, device: torch.device) -> Noised:
         """Pictures number `first` to `first + size - 1`, noised."""
-        found = self.data.batch(first, size)
+        found = self.data.batch(first, size, pixels=self.latents is None)
         step, place = divmod(first, self.data.batch_size)
         draw = torch.Generator().manual_seed(seed_of(self.seed, _TIMES, step))
         rows = slice(place, place + size)
@@ -163,26 +171,35 @@ class DiffusionTask:
         else:
             labels = np.where(shares[:, 0].numpy() < dropout, -1, labels)
         seeds = [seed_of(self.seed, _ITEMS, first + i) for i in range(size)]
-        return self._noised(replace(found, captions=captions, labels=labels), seeds, t, device)
+        found = replace(found, captions=captions, labels=labels)
+        return self._noised(found, self.latents, seeds, t, device)
 
     def _noised(
         self,
         found: Batch,
+        latents: Latents | None,
         seeds: Sequence[int],
         t: Tensor,
         device: torch.device,
         level: int | None = None,
     ) -> Noised:
-        pixels = torch.from_numpy(to_float(found.pixels)).to(device)  # (N, 3 or 4, H, W)
-        factor = self.codec.factor
-        tall, wide = pixels.shape[2] // factor, pixels.shape[3] // factor
-        noise = Noise(seeds, (self.codec.latent_channels, tall, wide))
+        z = self._seen(found, latents, device)  # (N, C or 2C, h, w)
+        noise = Noise(seeds, (self.codec.latent_channels, z.shape[2], z.shape[3]))
         drawn = noise.next().to(device)  # (N, C, h, w)
-        spread = noise.next().to(device) if isinstance(self.codec, AutoencoderKL) else None
-        with torch.no_grad():
-            x0 = self.codec.to_latents(pixels, spread)  # (N, C, h, w)
+        x0 = z  # (N, C, h, w)
+        if isinstance(self.codec, AutoencoderKL):
+            x0 = latents_of(z, noise.next() if self.objective.latent_sample else None)
         told = self.teller.told(found.captions, found.labels)
         return Noised(x0, drawn, t.to(device), _moved(told, device), level)
+
+    def _seen(self, found: Batch, latents: Latents | None, device: torch.device) -> Tensor:
+        """What is noised of pictures; of an autoencoder see `latents.encoded`."""
+        if latents is not None:
+            return latents.take(found.items, found.mirrored).to(device)
+        pixels = torch.from_numpy(to_float(found.pixels)).to(device)  # (N, 3 or 4, H, W)
+        if isinstance(self.codec, AutoencoderKL):
+            return encoded(self.codec, pixels, drawn=self.objective.latent_sample)
+        return self.codec.to_latents(pixels)  # (N, C, h, w)
 
     def weight(self, batch: Noised) -> float:
         """How many pictures."""
@@ -201,6 +218,7 @@ class DiffusionTask:
             weighting=o.weighting,
             snr_gamma=o.snr_gamma,
             p2_gamma=o.p2_gamma,
+            weighting_power=o.weighting_power,
         )  # (N,)
         if batch.level is not None:
             self._found.setdefault(batch.level, []).extend(each.tolist())
@@ -213,11 +231,11 @@ class DiffusionTask:
             return
         size = min(self.validation.batch_size, self.at_once)
         most = max(1, batches * self.validation.batch_size // size)
-        for found in self.validation.in_order(size, most):
+        for found in self.validation.in_order(size, most, pixels=self.held is None):
             for level in LEVELS:
                 seeds = [seed_of(self.seed, _HELD, int(i), level) for i in found.items]
                 t = torch.full((len(seeds),), self._time(level))
-                yield self._noised(found, seeds, t, device, level)
+                yield self._noised(found, self.held, seeds, t, device, level)
 
     def _time(self, level: int) -> int | float:
         steps = self.schedule.num_train_timesteps

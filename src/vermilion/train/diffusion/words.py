@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 import torch
@@ -33,6 +33,7 @@ class Reader:
         self.tower, self._room = tower, kept_bytes
         self._kept: OrderedDict[str, Condition] = OrderedDict()
         self._bytes = 0
+        self._changed: Callable[[Condition], Condition] = lambda told: told
 
     def condition(self, texts: Sequence[str]) -> Condition:
         """What N texts give, on the CPU: context (N, T, D), and pooled (N, D) if it has that."""
@@ -43,6 +44,15 @@ class Reader:
             if getattr(found[0], entry.name) is not None
         }
         return Condition(**joined)
+
+    def change(self, how: Callable[[Condition], Condition]) -> None:
+        """Give what texts give changed from now on, also those that are remembered.
+
+        Args:
+            how: what is done to the condition of one text, (1, T, D) and (1, D).
+        """
+        self._kept = OrderedDict((text, how(told)) for text, told in self._kept.items())
+        self._changed = how
 
     def _one(self, text: str) -> Condition:
         if text in self._kept:
@@ -55,7 +65,7 @@ class Reader:
             for entry in fields(Condition)
             if getattr(read, entry.name) is not None
         }
-        self._kept[text] = Condition(**parts)
+        self._kept[text] = self._changed(Condition(**parts))
         self._bytes += _size(parts)
         while self._bytes > self._room and len(self._kept) > 1:
             _, old = self._kept.popitem(last=False)
