@@ -20,6 +20,12 @@ SMALL: dict[str, Any] = {
     "batch_size": 4, "warmup_steps": 2, "log_steps": 1, "eval_steps": 5, "sample_steps": 0,
     "num_inference_steps": 4, "sample_pictures": 3, "validation": 0.2, "tensorboard": False,
 }  # fmt: skip
+DIT: dict[str, Any] = {
+    **{key: value for key, value in SMALL.items()
+       if key not in ("block_out_channels", "layers_per_block", "norm_num_groups")},
+    "network": "dit", "num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8,
+    "patch_size": 2,
+}  # fmt: skip
 
 
 def disc(number: int, colour: tuple[int, int, int], side: int = 24) -> np.ndarray[Any, Any]:
