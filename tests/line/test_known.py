@@ -44,10 +44,21 @@ def test_what_was_kept_and_never_sealed_is_known(line: Line, tmp_path: Path) -> 
     finding = originality(line, path)
     assert f"asset {first.id}, which was made here and kept" in finding.words
     assert finding.facts["where"] == "kept"
-    assert any(first.id in words for words in said)
+    # Its own works are no news to whoever asked for both.
+    assert said == []
     # Once it was sealed too, that is said instead.
     released(line, first, tmp_path)
     assert f"asset {first.id}" in originality(line, path).words
+
+
+def test_what_was_taken_in_is_remarked_on(line: Line, tmp_path: Path) -> None:
+    theirs = text(line, ONE, recipe={})
+    text(line, NEAR)
+    path, said = released(line, text(line, NEAR + b"No.\n"), tmp_path)
+    # What was made here is closer, and is what the file is said to be close to.
+    assert "which was made here and kept" in originality(line, path).words
+    assert len(said) == 1
+    assert f"asset {theirs.id}, which was taken in and kept" in said[0]
 
 
 def test_the_words_tell_sealed_from_kept(line: Line, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from vermilion.seal.ledger import Entry, Ledger
 from vermilion.seal.order import About, Sealed, SealOptions
 from vermilion.seal.parameters import to_parameters
 from vermilion.seal.resemblance import Known, Resemblance
+from vermilion.seal.shelf import Shelf
 from vermilion.seal.stamp import Stamped, Work, stamp
 from vermilion.seal.watermark.key import Key, derive
 from vermilion.seal.watermark.text import GreenList
@@ -142,11 +143,10 @@ class Sealer:
         )
         _must_read_back(verdict, label, about, options)
         entry = _entry(content, signed.content, target, about, options, stamped)
-        near, relative = self._closest(entry, about, stamped)
+        near, close = self._closest(entry, about, stamped)
         number = self.ledger.append(entry)
         if self.known is not None:
             self.known.keep(about.asset_id, stamped.bare)
-        close = near or relative
         remarks = [*signed.notes, *([] if close is None else [f"it is {close}"])]
         for remark in remarks:
             options.tell(f"{about.asset_id}: {remark}")
@@ -179,7 +179,11 @@ class Sealer:
     def _closest(
         self, entry: Entry, about: About, stamped: Stamped
     ) -> tuple[Resemblance | None, Resemblance | None]:
-        """The closest thing that is known and no relative, and the closest that is one."""
+        """The closest thing that is known and no relative, and the closest that is worth a remark.
+
+        Other works of models that were made here are not: of eight hearts each is like the others,
+        and a person who asked for eight knows it. The notes and `verify` have them all the same.
+        """
         originals, known, bare = {entry.original_sha256}, self.known, stamped.bare
         shelf = None if known is None else known.shelf(but=about.asset_id)
         learnt = None if known is None or not about.model else known.trained_on(about.model)
@@ -194,7 +198,11 @@ class Sealer:
         family = dict.fromkeys(about.family, "which it was made from")
         if found and shelf is not None:
             family |= shelf.relatives(about.asset_id, about.family)
-        return resemblance.closest(found, {about.asset_id}, family)
+        near, _ = resemblance.closest(found, {about.asset_id}, family)
+        if about.model and shelf is not None:
+            found = [one for one in found if one.name in family or not _made_here(one, shelf)]
+        other, relative = resemblance.closest(found, {about.asset_id}, family)
+        return near, other or relative
 
     def verify(
         self,
@@ -357,3 +365,9 @@ def _entry(
         opt_outs=() if options.mark else ("visible mark",),
         reason=options.reason,
     )
+
+
+def _made_here(one: Resemblance, shelf: Shelf) -> bool:
+    """Whether a model made it here: its own works are no strangers to one another."""
+    kept = None if one.where == "training-set" else shelf.get(one.name)
+    return kept is not None and kept.made_here
