@@ -71,6 +71,8 @@ def list_(
     elif quiet:
         for asset in assets:
             out.print(asset.id)
+    elif not assets and (kind or set_id or licence):
+        out.print("nothing here is of that kind, set or licence; all: vermilion library list")
     elif not assets:
         out.print('nothing here yet; make something: vermilion write "..."')
     else:
