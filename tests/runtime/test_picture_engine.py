@@ -343,6 +343,14 @@ def test_a_model_of_stickers(settings: Settings, tmp_path: Path) -> None:
     given = {"a": pixels(height=30, width=20)}
     start = Prompt(kind="picture", text="seal", model="x", seed=0, settings={"image": "a"})
     assert painted(engine, start, pictures=given)[0].shape == (16, 16, 4)
+    # With a table beside it, Chinese words are the English ones.
+    (path / "words.zh.tsv").write_text("红色\ta red\n海豹\tseal\n", encoding="utf-8")
+    _, engine = Loader(store, settings).open(str(path))
+    assert isinstance(engine, PictureEngine)
+    chinese = Prompt(kind="picture", text="红色的海豹", model="stickers", seed=0)
+    assert apart(*painted(engine, plain, chinese)) == 0
+    with pytest.raises(InputError, match="text: the model does not know '鲸' of '红色的鲸'"):
+        painted(engine, Prompt(kind="picture", text="红色的鲸", model="stickers", seed=0))
     with pytest.raises(InputError, match="style: 'oil'"):
         painted(
             engine, Prompt(kind="picture", text="a", model="x", seed=0, settings={"style": "oil"})

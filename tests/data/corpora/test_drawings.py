@@ -192,6 +192,7 @@ def test_what_a_drawing_shows(small: Path, tmp_path: Path) -> None:
     assert "noto--fox: " in left_out
     assert "twemoji--fox: the same pixels as noto--cat" in left_out
     assert made.sets["twemoji"].copies == 1
+    assert "猫\tcat\n" in (tmp_path / "out" / "words.zh.tsv").read_text(encoding="utf-8")
     assert "fluent-emoji-flat--cat-house: the same pixels as fluent-emoji-flat--house" in left_out
 
 

@@ -27,6 +27,7 @@ from vermilion.runtime.cards import Card
 from vermilion.runtime.device import choose_device
 from vermilion.runtime.engines import OnPiece, OnStep
 from vermilion.runtime.engines.canvas import fitted, from_tensor, mask_of, put_back, to_tensor
+from vermilion.runtime.engines.glossary import Glossary
 from vermilion.runtime.engines.towers import Classes, SentenceTower, Tower, clip_tower
 from vermilion.runtime.shipped import WEIGHTS
 from vermilion.runtime.store import Store
@@ -59,6 +60,7 @@ class Job:
     prompt: Prompt
     settings: PictureSettings
     text: str
+    negative_text: str
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -79,6 +81,7 @@ class PictureEngine:
         manifest: what is known of the model besides.
         store: where adapters are found.
         max_batch: most pictures that are painted at once.
+        glossary: Chinese words for it; None: prompts are read as they are.
 
     Attributes:
         painter: the same.
@@ -86,10 +89,17 @@ class PictureEngine:
     """
 
     def __init__(
-        self, painter: Painter, tower: Tower, manifest: Manifest, store: Store, max_batch: int = 64
+        self,
+        painter: Painter,
+        tower: Tower,
+        manifest: Manifest,
+        store: Store,
+        max_batch: int = 64,
+        glossary: Glossary | None = None,
     ) -> None:
         self.painter, self.tower = painter, tower
         self._manifest, self._store, self._max_batch = manifest, store, max_batch
+        self._glossary = glossary
         self._merged = Merged(painter.net, "unet")
         self._adapters: dict[str, str] = {}
         where = painter.net.device
@@ -135,7 +145,8 @@ class PictureEngine:
             tower = clip_tower(config, tensors, words, where=str(path), device=device, dtype=dtype)
         else:
             tower = Classes(manifest, *_classes(found.net))
-        return cls(painter, tower, manifest, store, settings.max_batch)
+        glossary = Glossary.read(path) if path.is_dir() else None
+        return cls(painter, tower, manifest, store, settings.max_batch, glossary)
 
     def generate(
         self,
@@ -187,7 +198,7 @@ class PictureEngine:
         sampler = said.sampler or manifest.sampler or self.painter.scheduler.sampler
         usual = _ANCESTRAL_STEPS if sampler == "ddpm" else _STEPS
         usual = min(usual, self.painter.schedule.num_train_timesteps)
-        text = manifest.prompt(prompt.text, said.style)
+        text = manifest.prompt(self._read(prompt.text), said.style)
         return Job(
             number,
             prompt,
@@ -202,7 +213,12 @@ class PictureEngine:
                 guidance_scale=self._guidance(said, prompt),
             ),
             text,
+            self._read(prompt.negative_text),
         )
+
+    def _read(self, text: str) -> str:
+        """A text in the words that the model reads."""
+        return text if self._glossary is None else self._glossary.translated(text)
 
     def _guidance(self, said: PictureSettings, prompt: Prompt) -> float:
         if self.tower.guides:
@@ -255,7 +271,7 @@ class PictureEngine:
         self._merged.use(wanted)
 
     def _chunks(self, job: Job) -> int:
-        return max(self.tower.chunks(job.text), self.tower.chunks(job.prompt.negative_text))
+        return max(self.tower.chunks(job.text), self.tower.chunks(job.negative_text))
 
     def _batch_size(self, said: PictureSettings) -> int:
         """How many pictures of these sides fit into memory, or into a CPU's caches."""
@@ -283,7 +299,7 @@ class PictureEngine:
         condition = self.tower.condition(texts, chunks=chunks, skip=said.clip_skip)
         without = None
         if scale != 1:
-            texts = [job.prompt.negative_text for job in jobs]
+            texts = [job.negative_text for job in jobs]
             without = self.tower.condition(texts, chunks=chunks, skip=said.clip_skip)
         step: Step | None = None
         for step in self.painter.paint(
