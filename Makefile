@@ -22,7 +22,7 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[speech,chinese,film,safety,drawings,train,dev]'
 	@touch $@
 
-models: $(VENV)/ready  ## Fetch the default models (93 MB, once)
+models: $(VENV)/ready  ## Fetch the default models (176 MB, once)
 	@$(BIN)/vermilion models pull
 
 demo: models  ## Make a finished set from examples/briefs/coffee.toml, and check its seals

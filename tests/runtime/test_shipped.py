@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
 
-from vermilion.errors import InputError, ModelError
+from tests.tiny import tiny_encoder_folder
+from vermilion.errors import InputError, ModelError, NotFoundError
 from vermilion.runtime import shipped
-from vermilion.runtime.cards import Card, FileFacts, catalog
+from vermilion.runtime.cards import Card, FileFacts, catalog, write_card
 from vermilion.runtime.sources import quiet
 from vermilion.runtime.store import Store
 
@@ -46,26 +49,61 @@ def test_what_was_changed_is_not_used(toy: Card, tmp_path: Path, content: bytes 
         shipped.fetch(toy, tmp_path, quiet)
 
 
+HALF = {torch.float16, torch.int64}
 SHIPPED = [name for name, card in catalog().items() if card.source.startswith("package:")]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_each_shipped_model_is_ready_without_a_pull(tmp_path: Path, name: str) -> None:
     store = Store(tmp_path)
+    for need in catalog()[name].needs:
+        with pytest.raises(NotFoundError, match=f"{name!r} needs another one: model {need!r} is"):
+            store.locate(name)
+        assert store.show(name).state == "available"
+        assert store.needs(name) == (need,)
+        put(tmp_path, need)
     card, path = store.locate(name)
     assert card.licence
     assert card.size is not None
-    assert card.size < 30_000_000
+    assert card.size < 45_000_000
     assert store.show(name).state == "ready"
     assert store.plan(name).download_bytes == 0
-    listed = {file.name for file in path.iterdir() if file.suffix in (".json", ".safetensors")}
+    listed = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
     assert listed == set(card.files)
-    assert json.loads((path / "config.json").read_text())["dtype"] == "float16"
+    for weights in path.rglob("*.safetensors"):
+        with safe_open(weights, framework="pt") as opened:
+            assert {opened.get_tensor(one).dtype for one in opened.keys()} <= HALF  # noqa: SIM118
     with pytest.raises(InputError, match="belongs to an installed package"):
         store.remove(name)
     store.pull(name)
     assert store.verify(name).files == card.files
 
 
+def test_what_a_model_needs_is_pulled_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, store = tiny_encoder_folder(tmp_path / "reader"), Store(tmp_path / "models")
+    known = {
+        "reader": Card(name="reader", kind="embedding", family="encoder", source=str(folder)),
+        "writer": replace(catalog()["verse"], name="writer", needs=("reader",)),
+    }
+    monkeypatch.setattr("vermilion.runtime.store.catalog", lambda: known)
+    with pytest.raises(NotFoundError, match="'writer' needs another one: model 'reader' is not"):
+        store.locate("writer")
+    assert store.plan("writer").download_bytes == 0
+    store.pull("writer")
+    assert store.locate("reader")[0].name == "reader"
+    assert store.locate("writer")[0].needs == ("reader",)
+
+
 def test_there_are_shipped_models() -> None:
-    assert "verse" in SHIPPED
+    assert {"verse"} <= set(SHIPPED)
+
+
+def put(models: Path, name: str) -> None:
+    """A folder that is taken for a model of the catalog."""
+    folder, data = models / name, b"{}"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(data)
+    facts = FileFacts(hashlib.sha256(data).hexdigest(), len(data))
+    write_card(folder, replace(catalog()[name], files={"config.json": facts}))

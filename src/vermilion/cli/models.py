@@ -76,12 +76,20 @@ def pull(
 ) -> None:
     """Bring models here. Says first what will be fetched and how large it is."""
     settings, store = vm.get_settings(), _store()
-    wanted = names or [settings.text_model, settings.speech_model]
+    usual = (
+        settings.text_model,
+        settings.speech_model,
+        settings.picture_model,
+        settings.text_encoder,
+    )
+    wanted = names or list(dict.fromkeys(usual))
     if name is not None and len(wanted) > 1:
         raise vm.InputError("name: it is for one model at a time; pull them one by one")
+    needed = {need: None for one in wanted for need in store.needs(one)}
     cards = []
-    for one in wanted:
-        plan = store.plan(one, name)
+    for one in dict.fromkeys((*needed, *wanted)):
+        called = name if one in wanted else None
+        plan = store.plan(one, called)
         if plan.download_bytes != 0 and not quiet and not as_json:
             what = f"{plan.name}: fetching {human_size(plan.download_bytes)} from {plan.source}"
             err.print(what, markup=False, soft_wrap=True)
@@ -91,7 +99,7 @@ def pull(
             def watch(what: str, done: int, total: int | None, task: Any = task) -> None:
                 progress.update(task, description=escape(what), completed=done, total=total)
 
-            card = store.pull(one, name, watch)
+            card = store.pull(one, called, watch)
         cards.append(card)
         if not quiet and not as_json:
             fetched = "already here" if plan.download_bytes == 0 else "is here, SHA-256 checked"

@@ -87,6 +87,7 @@ class Card:
         folder: where the files lie when they are used in place; None: beside the card.
         stamps: modification times, in ns, of files used in place; a change is noticed by them.
         revision: the commit that the files are of, if the source has such.
+        needs: names of other models that its engine opens beside it, such as what reads its texts.
         options: what the family's engine wants to know of this model.
     """
 
@@ -105,6 +106,7 @@ class Card:
     folder: Path | None = None
     stamps: Mapping[str, int] = field(default_factory=dict)
     revision: str = ""
+    needs: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -103,7 +103,10 @@ class Store:
         return card, card.entry(fetched.folder)
 
     def plan(self, name_or_source: str, name: str | None = None) -> Plan:
-        """What `pull` would fetch and how large that is. A hub is asked; nothing is fetched."""
+        """What `pull` would fetch and how large that is, without what the model needs.
+
+        A hub is asked; nothing is fetched.
+        """
         draft = self._draft(name_or_source, name)
         here = self._intact(draft)
         if here is None:
@@ -116,10 +119,16 @@ class Store:
             note="already here",
         )
 
+    def needs(self, name_or_source: str) -> tuple[str, ...]:
+        """Names of the other models that `pull` brings here with it."""
+        return self._draft(name_or_source, None).needs
+
     def pull(
         self, name_or_source: str, name: str | None = None, progress: Progress = quiet
     ) -> Card:
-        """Bring a model here, unless it is here already. Safe to break off and to call again.
+        """Bring a model here, and what it needs, unless it is here already.
+
+        It is safe to break off and to call again.
 
         Args:
             name_or_source: a name from `list`, a source (see `sources`), or a path.
@@ -135,6 +144,8 @@ class Store:
             StorageError: the disk is full or read-only.
         """
         draft = self._draft(name_or_source, name)
+        for need in draft.needs:
+            self.pull(need, progress=progress)
         with self._alone(draft.name, progress):
             here = self._intact(draft)
             if here is not None:
@@ -210,7 +221,7 @@ class Store:
             NotFoundError: it is not here.
             ModelError: a file is not what was pulled.
         """
-        card, _ = self._locate(name)
+        card, _ = self._found(name)
         rehash(card, self._home(card), progress)
         return card
 
@@ -235,6 +246,16 @@ class Store:
             shutil.rmtree(incoming)
 
     def _locate(self, name: str) -> tuple[Card, Path]:
+        """A model that is here with all that it needs."""
+        card, path = self._found(name)
+        for need in card.needs:
+            try:
+                self._found(need)
+            except NotFoundError as error:
+                raise NotFoundError(f"model {name!r} needs another one: {error}") from None
+        return card, path
+
+    def _found(self, name: str) -> tuple[Card, Path]:
         card = None if scheme_of(name) else self._read(name) or self._installed(name)
         if card is None:
             raise self._not_here(name)
@@ -307,7 +328,7 @@ class Store:
         if draft.name not in self._pulled():
             return None
         try:
-            return self._locate(draft.name)[0]
+            return self._found(draft.name)[0]
         except (ModelError, UnsafeModelError):
             return None
 
