@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -10,6 +11,7 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
+from tests import painter
 from vermilion.errors import InputError
 from vermilion.line import recipe as recipes
 from vermilion.line.run import Line
@@ -215,3 +217,21 @@ def test_what_a_text_names_besides_its_subject() -> None:
     text = 'Just then, a wise owl came along. "Are you the fox?" said the owl.'
     assert seen(text, "a red fox") == "owl"
     assert seen("They sat down and waited.", "a red fox") == ""
+
+
+def test_a_chinese_set_is_painted_where_its_words_are_known(
+    home: Path, painter_folder: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    shutil.copytree(painter_folder, folder)
+    (folder / "painter" / "words.zh.tsv").write_text("狐狸\tfox\n", encoding="utf-8")
+    painter.install(home, folder, languages=("en", "zh"))
+    recipe = recipes.from_text(SHEET, "sheet")
+    with Line() as line:
+        known = line.make("一只狐狸", recipe=recipe, models={"text": tiny_model})
+        other = line.make("一头鲸鱼", recipe=recipe, models={"text": tiny_model})
+    assert "picture" in [item.asset.step for item in known.items]
+    # What it cannot read costs the set its picture and nothing else.
+    assert [item.asset.step for item in other.items] == ["headline"]
+    (sentence,) = other.left_out
+    assert sentence.startswith("picture was left out: text: the model does not know '鲸鱼'")

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import vermilion as vm
 from tests.models.contrast.reference import photo, tiny_clip_folder
+from tests.painter import take_the_place
 from vermilion.cli.app import app
 from vermilion.errors import InputError, NotFoundError
 from vermilion.line import finding
@@ -40,7 +41,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def seeing(line: Line, clip: Path) -> Line:
     """A line whose store has a model that knows pictures, under a usual name."""
-    line.store.pull(str(clip), name="search")
+    line.store.pull(str(clip), name="toy-search")
+    take_the_place(line.store, "toy-search", "search")
     return line
 
 
@@ -262,7 +264,8 @@ def test_lists_are_merged_by_rank(line: Line) -> None:
 
 
 def test_paint_keeps_those_that_fit_best(easel: Line, clip: Path) -> None:
-    easel.store.pull(str(clip), name="search")
+    easel.store.pull(str(clip), name="toy-search")
+    take_the_place(easel.store, "toy-search", "search")
     every = easel.paint("a red fox", n=4, seed=1)
     best = easel.paint("a red fox", n=4, seed=1, best=2)
     assert [asset.notes["ranked_by"] for asset in best] == ["search", "search"]

@@ -71,26 +71,36 @@ class SetWork:
         self._folder, self._options, self._watcher = folder, options, watcher
         self._recipe, self._origin = recipe, {"recipe": recipe, "brief": asdict(brief)}
         self._results: dict[str, Result] = {}
+        self._gone = set[str]()
 
     def make(self, planned: PlannedStep) -> list[str]:
         """Make and keep what a step asks for; steps that it needs have to be made before.
 
         Returns:
-            Why it was left out, in a sentence; empty: it was made.
+            Why it was left out, in a sentence; empty: it was made, or needs a step that was left
+            out, which has said why.
 
         Raises:
             InputError: a small model cannot do without something that the brief lacks.
             RefusedError: a result breaks a safety rule that refuses.
             SealError: a file did not read back; the asset is kept.
         """
+        step = planned.step
+        if self._gone & set(step.needs):
+            self._leave_out(step.name)
+            return []
         try:
             self._make(planned)
-        except MissingExtraError as error:
-            if not planned.step.optional:
+        except (MissingExtraError, InputError) as error:
+            if not step.optional:
                 raise
-            self._watcher.done(planned.step.name)
-            return [without([planned.step.name], str(error))]
+            self._leave_out(step.name)
+            return [without([step.name], str(error))]
         return []
+
+    def _leave_out(self, step: str) -> None:
+        self._gone.add(step)
+        self._watcher.done(step)
 
     def finish(self, left_out: Sequence[str], seconds: float) -> FinishedSet:
         """The finished set, with the page that shows it and the list of its files in its folder.
