@@ -200,7 +200,7 @@ class Sealer:
             family |= shelf.relatives(about.asset_id, about.family)
         near, _ = resemblance.closest(found, {about.asset_id}, family)
         if about.model and shelf is not None:
-            found = [one for one in found if one.name in family or not _made_here(one, shelf)]
+            found = [one for one in found if not _made_here(one, shelf)]
         other, relative = resemblance.closest(found, {about.asset_id}, family)
         return near, other or relative
 
