@@ -11,6 +11,9 @@ A label is looked for among the pictures alone: recall at 1, 5 and 10. A synonym
 whose words is in the drawing's label; any drawing that has the tag is right. Words-only search is
 `Library.find` over the labels, for which each synonym is a word that it was not told; "both" is the
 two lists by reciprocal rank fusion, as `vermilion library find` has them.
+
+"among distractors" looks for a new concept among the same pictures and 9,000 that were trained on,
+drawn by chance. "zero-shot" goes the other way: a picture's label among all 1,000.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ from vermilion.types import Hit
 
 KS = (1, 5, 10)
 MOST = 1000
+DISTRACTORS = 9000
 
 
 def rows_of(data: Path, split: str) -> list[dict[str, Any]]:
@@ -54,6 +58,23 @@ def rows_of(data: Path, split: str) -> list[dict[str, Any]]:
     order = np.random.default_rng(0).permutation(len(rows))
     once = {rows[n]["label"].casefold(): rows[n] for n in order[::-1]}
     return list(once.values())[:MOST]
+
+
+def pictures_of(data: Path, rows: Sequence[dict[str, Any]], engine: ContrastEngine) -> Any:
+    """Their vectors, (N, D)."""
+    files = (data / row["file"] for row in rows)
+    return engine.embed_pictures(
+        [decode(path.read_bytes(), None, Decoding(channels=4)) for path in files]
+    )
+
+
+def distractors(data: Path, engine: ContrastEngine) -> NDArray[np.float32]:
+    """Vectors of pictures that were trained on, (9000, D) at most."""
+    lines = (data / "captions.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["split"] == "train"]
+    chosen = np.random.default_rng(0).permutation(len(rows))[:DISTRACTORS]
+    found: NDArray[np.float32] = pictures_of(data, [rows[n] for n in chosen], engine)
+    return found
 
 
 def of_run(folder: Path, student: Path | None, mean: bool) -> tuple[ContrastEngine, int]:
@@ -155,16 +176,20 @@ def main() -> None:
         assert isinstance(opened, ContrastEngine)
         engine = opened
         print(f"{machine()}; {asked.model}\n")
+    others = distractors(asked.data, engine)
     for split in ("validation-concept", "validation-style"):
         rows = rows_of(asked.data, split)
-        files = (asked.data / row["file"] for row in rows)
-        pixels = [decode(path.read_bytes(), None, Decoding(channels=4)) for path in files]
-        pictures = engine.embed_pictures(pixels)
+        pictures = pictures_of(asked.data, rows, engine)
         print(f"{split}: {len(rows)} drawings\n")
         print("| looked for | @1 | @5 | @10 | queries |\n| --- | ---: | ---: | ---: | ---: |")
         everyone = np.arange(len(rows))
-        english = by_label(pictures, engine.embed([row["label"] for row in rows]), everyone)
+        labels = engine.embed([row["label"] for row in rows])
+        english = by_label(pictures, labels, everyone)
         print(f"| label, English | {recalls(english)}")
+        if split == "validation-concept":  # a known one has right answers among the others too
+            crowd = by_label(np.concatenate([pictures, others]), labels, everyone)
+            print(f"| label, English, among {len(others):,} distractors | {recalls(crowd)}")
+        print(f"| zero-shot, picture to label | {recalls(by_label(labels, pictures, everyone))}")
         for group in sorted({row["group"] for row in rows}):
             of = [place for place, row in zip(english, rows, strict=True) if row["group"] == group]
             print(f"| label, English, {group} | {recalls(of)}")
