@@ -30,6 +30,21 @@ def test_words_are_found(chinese: str, english: str) -> None:
     assert Glossary(WORDS).translated(chinese) == english
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("coffee", "hot beverage"),
+        ("A Coffee, 3d", "hot beverage, 3d"),
+        ("the coffee", "hot beverage"),
+        ("a coffee shop", "a coffee shop"),  # the whole thing, or nothing
+        ("fox, coffee", "fox, coffee"),
+        ("", ""),
+    ],
+)
+def test_other_names(said: str, meant: str) -> None:
+    assert Glossary(WORDS, {"coffee": "hot beverage"}).translated(said) == meant
+
+
 def test_what_is_not_in_the_table_is_named() -> None:
     with pytest.raises(InputError, match="does not know '鲸鱼' of '红色的鲸鱼'; say it in other"):
         Glossary(WORDS).translated("红色的鲸鱼")
@@ -48,6 +63,12 @@ def test_the_file(tmp_path: Path) -> None:
         path.write_bytes(broken)
         with pytest.raises(ModelError, match="a line must be two words"):
             Glossary.read(tmp_path)
+    path.unlink()
+    (tmp_path / "words.en.tsv").write_text("coffee\thot beverage\n")
+    found = Glossary.read(tmp_path)
+    assert found is not None
+    assert found.translated("a coffee") == "hot beverage"
+    assert found.translated("猫") == "猫"  # there is no table for Chinese
     path.write_bytes(b" " * (MAX_BYTES + 1))
     with pytest.raises(ModelError, match="more than"):
         Glossary.read(tmp_path)

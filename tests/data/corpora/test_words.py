@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vermilion.data.corpora.drawings.words import glossary, table
+from vermilion.data.corpora.drawings.words import glossary, other_names, table
 
 
 def row(concept: str, label: str, label_zh: str, tags: str, tags_zh: str) -> dict[str, Any]:
@@ -45,6 +45,16 @@ def test_labels_and_tags() -> None:
 def test_a_label_goes_before_what_was_written_by_hand() -> None:
     found = glossary([*ROWS, row("6", "heart suit", "心", "", "")])
     assert found["心"] == "heart suit"
+
+
+def test_other_names() -> None:
+    rows = [*ROWS, row("7", "hot beverage", "热饮", "steaming animal", "")]
+    found = other_names(rows)
+    assert found["steaming"] == "hot beverage"
+    assert found["coffee"] == "hot beverage"
+    assert "animal" not in found  # of several things
+    assert "cat" not in found  # a label
+    assert "car" not in found  # its label is not here
 
 
 def test_the_table() -> None:

@@ -1,10 +1,11 @@
-"""Chinese words for a model that reads English alone: a table that lies beside its weights.
+"""Words for a model that knows things by their labels alone: tables that lie beside its weights.
 
-    红色的狐狸 → 红色 狐狸 → red fox
+    红色的狐狸 → 红色 狐狸 → red fox               words.zh.tsv, Chinese word by word
+    a coffee, 3d → hot beverage, 3d             words.en.tsv, what stands before the first comma
 
-words.zh.tsv has a line for each word: the Chinese, a tab, the English. `vermilion.data.corpora`
-writes one from the labels of drawings that both languages have. It is no translator: a prompt for a
-sticker is a thing with a word or two before it, and those are in the table or they are not.
+A table has a line for each word: the word, a tab, what the model calls it. `vermilion.data.corpora`
+writes them from the labels and tags of drawings. They are no translators: a prompt for a sticker is
+a thing with a word or two before it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from vermilion.disk import storage
 from vermilion.errors import InputError, ModelError
 
-FILE = "words.zh.tsv"
+FILE, OTHER_NAMES = "words.zh.tsv", "words.en.tsv"
 MAX_BYTES = 4 * 2**20
 
+_ARTICLE = re.compile(r"^(an?|the)\s+", re.IGNORECASE)
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 # Marks as Chinese writes them, and words that say how many or whose, which a label does without.
 _MARKS = {"，": ",", "、": ",", "。": "", "！": "", "：": ",", "；": ","}
@@ -32,34 +35,30 @@ class Glossary:
 
     Args:
         words: Chinese to English.
+        names: English in small letters to the labels that are meant.
     """
 
-    def __init__(self, words: Mapping[str, str]) -> None:
-        self._words = words
+    def __init__(
+        self, words: Mapping[str, str], names: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self._words, self._names = words, names
         self._longest = max(map(len, words), default=0)
 
     @classmethod
     def read(cls, folder: Path) -> Glossary | None:
-        """The table in a model's folder; None: there is none.
+        """The tables in a model's folder; None: there is none.
 
         Raises:
-            ModelError: it is too large, or a line of it is no pair of words.
+            ModelError: one is too large, or a line of it is no pair of words.
         """
-        path = folder / FILE
-        if not path.is_file():
-            return None
-        with storage(path):
-            if path.stat().st_size > MAX_BYTES:
-                raise ModelError(f"{path}: has more than {MAX_BYTES:,} bytes")
-            content = path.read_bytes()
-        try:
-            lines = content.decode("utf-8").splitlines()
-            return cls(dict(line.split("\t", 2) for line in lines))
-        except ValueError:
-            raise ModelError(f"{path}: a line must be two words with a tab between") from None
+        words, names = _table(folder / FILE), _table(folder / OTHER_NAMES)
+        return None if words is None and names is None else cls(words or {}, names or {})
 
     def translated(self, text: str) -> str:
-        """The same in English, word by word, the longest first; what is English stays.
+        """A prompt in the words that the model knows.
+
+        Chinese becomes English word by word, the longest first. English stays, but for a thing
+        that has another label: what stands before the first comma, without its article.
 
         Args:
             text: a prompt.
@@ -67,8 +66,8 @@ class Glossary:
         Raises:
             InputError: a word is not in the table; it names it.
         """
-        if not _HAN.search(text):
-            return text
+        if not self._words or not _HAN.search(text):
+            return self._called(text)
         parts: list[str] = []
         unknown: list[str] = []
         at = 0
@@ -95,6 +94,11 @@ class Glossary:
             raise InputError(f"text: {text!r} names nothing that can be painted")
         return joined
 
+    def _called(self, text: str) -> str:
+        thing, comma, rest = text.partition(",")
+        bare = _ARTICLE.sub("", thing.strip()).casefold()
+        return f"{self._names.get(bare, thing)}{comma}{rest}"
+
     def _word_at(self, text: str, at: int) -> str:
         """The longest word of the table that begins there; empty: none does."""
         for length in range(min(self._longest, len(text) - at), 0, -1):
@@ -102,3 +106,17 @@ class Glossary:
             if word in self._words and _HAN.search(word):
                 return word
         return ""
+
+
+def _table(path: Path) -> dict[str, str] | None:
+    if not path.is_file():
+        return None
+    with storage(path):
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path}: has more than {MAX_BYTES:,} bytes")
+        content = path.read_bytes()
+    try:
+        lines = content.decode("utf-8").splitlines()
+        return dict(line.split("\t", 2) for line in lines)
+    except ValueError:
+        raise ModelError(f"{path}: a line must be two words with a tab between") from None

@@ -33,12 +33,12 @@ from vermilion.data.corpora.drawings.sources import (
     DrawingSet,
 )
 from vermilion.data.corpora.drawings.split import SPLITS, assign
-from vermilion.data.corpora.drawings.words import glossary, table
+from vermilion.data.corpora.drawings.words import glossary, other_names, table
 from vermilion.data.corpora.packages import Package, obtain
 from vermilion.errors import InputError
 
 PICTURES, CAPTIONS, CREDITS, NOTICE = "pictures", "captions.jsonl", "CREDITS.txt", "NOTICE"
-WORDS = "words.zh.tsv"
+WORDS, NAMES = "words.zh.tsv", "words.en.tsv"
 LEFT_OUT = "left-out.txt"
 SIZES = (16, 512)  # least and largest side in px
 PROCESSES, _NICE, _CHUNK = 2, 10, 32
@@ -127,8 +127,8 @@ def build(
 
     Args:
         packages: folder of the packages' files.
-        out: folder to write pictures/, captions.jsonl, CREDITS.txt, NOTICE, left-out.txt and
-            words.zh.tsv into.
+        out: folder to write pictures/, captions.jsonl, CREDITS.txt, NOTICE, left-out.txt,
+            words.zh.tsv and words.en.tsv into.
         download: fetch the packages that are not there.
         size: side of a picture in px, 16 to 512.
         sets: names of sets or groups; none for all.
@@ -318,5 +318,6 @@ def _credit(
     (out / CREDITS).write_text(text, encoding="utf-8")
     (out / NOTICE).write_text(notice_text(chosen, needed), encoding="utf-8")
     with (out / CAPTIONS).open(encoding="utf-8") as lines:
-        words = table(glossary(map(json.loads, lines)))
-    (out / WORDS).write_text(words, encoding="utf-8")
+        rows = [json.loads(line) for line in lines]
+    (out / WORDS).write_text(table(glossary(rows)), encoding="utf-8")
+    (out / NAMES).write_text(table(other_names(rows)), encoding="utf-8")

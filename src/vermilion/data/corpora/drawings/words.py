@@ -1,4 +1,4 @@
-"""A table of Chinese words for drawings and the English for them, from labels in both languages.
+"""Tables of words for drawings: Chinese with the English for it, and other names with the label.
 
     labels: label_zh → label
     tags: a Chinese tag of one thing alone → its label
@@ -65,6 +65,43 @@ def glossary(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         if chinese not in labels:
             found[chinese] = english
     return dict(sorted(found.items()))
+
+
+OWN_NAMES = {
+    "coffee": "hot beverage", "cup of coffee": "hot beverage", "coffee cup": "hot beverage",
+    "tea": "teacup without handle", "car": "automobile", "cake": "birthday cake",
+    "tree": "deciduous tree", "apple": "red apple", "heart": "red heart", "train": "locomotive",
+    "boat": "sailboat", "plane": "airplane", "gift": "wrapped gift", "present": "wrapped gift",
+    "football": "soccer ball", "flower": "hibiscus", "moon": "crescent moon", "beer": "beer mug",
+    "corn": "ear of corn", "cheese": "cheese wedge", "donut": "doughnut", "bike": "bicycle",
+    "smile": "smiling face", "smiley": "smiling face", "rain": "cloud with rain",
+    "shoe": "running shoe", "pumpkin": "jack-o-lantern", "books": "books", "tv": "television",
+    "computer": "laptop", "phone": "mobile phone", "shop": "convenience store",
+}  # fmt: skip
+
+
+def other_names(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """English names that are no labels, in small letters, to the label that is meant.
+
+    A tag of one thing alone is another name for it; a few are added by hand.
+
+    Args:
+        rows: as of `glossary`.
+    """
+    labels: dict[str, str] = {}
+    tagged: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row["group"] == "emoji":
+            labels.setdefault(row["label"].casefold(), row["label"])
+            for tag in row["tags"]:
+                tagged[tag.casefold()].add(row["label"])
+    found = {
+        tag: next(iter(called))
+        for tag, called in tagged.items()
+        if len(called) == 1 and len(tag) > _SHORTEST and tag.isascii()
+    }
+    found |= {name: label for name, label in OWN_NAMES.items() if label.casefold() in labels}
+    return {name: found[name] for name in sorted(found) if name not in labels}
 
 
 def table(words: Mapping[str, str]) -> str:
