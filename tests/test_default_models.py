@@ -99,7 +99,7 @@ def test_the_example_set_passes_its_checks_and_comes_out_again(house: Path) -> N
     settings = Settings(home=house / "home")
     with Line(settings) as line:
         finished = line.make(ROOT / "examples/briefs/coffee.toml")
-        assert len(finished.items) == 6
+        assert len(finished.items) == 7
         for item in finished.items:
             assert item.failures == ()
         assert "Night Shift" in finished["headline"][0].asset.text
