@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vermilion.models.diffusion.blocks import (
     DownBlock,
@@ -31,6 +30,7 @@ from vermilion.models.diffusion.blocks import (
     draw_weights,
 )
 from vermilion.models.diffusion.config import VAEConfig
+from vermilion.models.diffusion.pixels import PixelCodec
 from vermilion.models.diffusion.transformer import SpatialAttention
 from vermilion.nn.convolution import Conv2d
 from vermilion.nn.maps import GroupNorm
@@ -137,7 +137,7 @@ class AutoencoderKL(nn.Module):
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self._squares = config, PixelCodec(config.patch_size, config.in_channels)
         self.use_slicing = self.use_tiling = False
         self.tile_sample_min_size = config.sample_size
         two, one = 2 * config.latent_channels, config.latent_channels
@@ -185,13 +185,13 @@ class AutoencoderKL(nn.Module):
         return self._each(self._decoded, z, latents=True)
 
     def _encoded(self, x: Tensor) -> Tensor:
-        squares = F.pixel_unshuffle(x, self.config.patch_size)  # (N, P²C, H/P, W/P)
+        squares = self._squares.to_latents(x)  # (N, P²C, H/P, W/P)
         y: Tensor = self.quant_conv(self.encoder(squares))  # (N, 2Z, h, w)
         return y
 
     def _decoded(self, z: Tensor) -> Tensor:
         squares = self.decoder(self.post_quant_conv(z))  # (N, P²C, H/P, W/P)
-        return F.pixel_shuffle(squares, self.config.patch_size)
+        return self._squares.to_pictures(squares)
 
     def to_latents(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """What a diffusion model works on: (sample - shift_factor) * scaling_factor.
