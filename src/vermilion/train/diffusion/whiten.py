@@ -199,9 +199,7 @@ def fold(net: UNet | DiT, white: Whitening) -> None:
             _fold_attention(module, white.context)
     if white.pooled is not None:
         for layer in _reading(net):
-            weight, shift = _folded(layer, white.pooled)
-            layer.weight.copy_(weight)
-            layer.bias.add_(shift.to(layer.bias))
+            _fold(layer, white.pooled)
 
 
 def _reading(net: UNet | DiT) -> Iterator[nn.Linear]:
@@ -212,27 +210,21 @@ def _reading(net: UNet | DiT) -> Iterator[nn.Linear]:
 
 
 def _fold_attention(layer: Attention, affine: Affine) -> None:
-    key, value, out = layer.to_k, layer.to_v, layer.to_out[0]
-    assert isinstance(out, nn.Linear)  # noqa: S101 - for the type
-    weight, shift = _folded(key, affine)
-    key.weight.copy_(weight)
-    bias = _bias(key)
-    if bias is not None:
-        bias.add_(shift.to(bias))
-    weight, shift = _folded(value, affine)
-    value.weight.copy_(weight)
-    bias = _bias(value)
-    if bias is not None:
-        bias.add_(shift.to(bias))
-    else:
-        out.bias.add_((out.weight.double() @ shift).to(out.bias))
+    _fold(layer.to_k, affine)
+    rest = _fold(layer.to_v, affine)
+    if rest is not None:
+        out = layer.to_out[0]
+        assert isinstance(out, nn.Linear)  # noqa: S101 - for the type
+        out.bias.add_((out.weight.double() @ rest).to(out.bias))
 
 
-def _bias(layer: nn.Linear) -> Tensor | None:
-    return layer.bias
-
-
-def _folded(layer: nn.Linear, affine: Affine) -> tuple[Tensor, Tensor]:
-    """The weight for vectors as they are, (F, D), and what is added then, (F,), float64."""
+def _fold(layer: nn.Linear, affine: Affine) -> Tensor | None:
+    """Let a layer read vectors as they are; without a bias, give back what is to be added."""
     weight = layer.weight.double() @ affine.matrix.to(layer.weight.device).double().T  # (F, D)
-    return weight, -(weight @ affine.mean.to(weight))
+    shift = -(weight @ affine.mean.to(weight))  # (F,)
+    layer.weight.copy_(weight)
+    bias: Tensor | None = layer.bias
+    if bias is None:
+        return shift
+    bias.add_(shift.to(bias))
+    return None
