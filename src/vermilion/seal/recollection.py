@@ -132,15 +132,15 @@ class Recollection:
 
     def _unknown(self) -> Finding:
         """What is said of a file that nothing in the ledger is like."""
-        if self._said and (own := self._ledger.find(asset_id=self._said, count=1)):
-            entry = own[0].entry
-            facts = {"asset_id": entry.asset_id, "number": entry.number, "time": entry.time}
-            return self._added(facts, f"sealed here on {entry.time[:10]}")
-        if self._hidden and (own := self._ledger.find(asset_id=self._hidden, count=1)):
-            entry = own[0].entry
-            facts = {"asset_id": entry.asset_id, "number": entry.number, "time": entry.time}
-            words = f"asset {self._hidden}, which its watermark names, was sealed here on"
-            return Finding("ledger", "unknown", f"{words} {entry.time[:10]}", facts)
+        for name in filter(None, (self._said, self._hidden)):
+            for match in self._ledger.find(asset_id=name, count=1):
+                entry = match.entry
+                facts = {"asset_id": entry.asset_id, "number": entry.number, "time": entry.time}
+                on = f"sealed here on {entry.time[:10]}"
+                if name == self._said:
+                    return self._added(facts, on)
+                words = f"asset {name}, which its watermark names, was {on}"
+                return Finding("ledger", "unknown", words, facts)
         state: State = "unknown" if self._credential.state == "trusted" else "absent"
         return Finding("ledger", state, "nothing like it was sealed here")
 
