@@ -71,6 +71,7 @@ def main(path: str) -> None:
         found |= {f"{name}.{n}": g for n, g in gradients(net).items()}
     if rank == 0:
         save_file(found, path)
+    distributed.barrier()  # a process that leaves early takes the other's connection with it
     distributed.destroy_process_group()
 
 
