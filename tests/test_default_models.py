@@ -35,8 +35,11 @@ LEFT_OUT = {
     "vermilion train diffusion": "takes hours; tests/train trains small models by the same command",
     "vermilion train clip": "likewise",
     "export VERMILION_PICTURE_MODEL": "names a model of 2 GB",
-    "vermilion paint": "needs such a model; tests/cli/test_paint.py paints with a tiny one",
-    "vermilion look": "needs a model of 600 MB",
+    "vermilion paint --vary ID": "stands for an asset; tests/cli/test_paint.py has some",
+    'vermilion paint "a lighthouse': "is for the model of 2 GB",
+    'vermilion paint "a blue door"': "likewise, and needs a sketch",
+    'vermilion paint "a red fox" --model mine': "needs the model that was trained",
+    "火箭": "the English rocket is painted",
 }
 
 
